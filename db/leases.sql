@@ -1,0 +1,173 @@
+-- The lease statements. Only Postgres' clock counts. The fence is tasks.lease_id: a claim writes it
+-- on the task's own row and nothing but the next claim changes it, so that a statement which had to
+-- wait for that row sees the newest value when it gets it (a look at another table would not).
+
+-- name: claim
+-- Lease the next task of an engine and open its attempt; the same lease_id sent again gets the same task.
+with mine as (
+    select t.* from tasks t where t.lease_id = %(lease_id)s and t.state = 'leased'
+), next as (
+    select t.id
+      from tasks t
+     where t.engine_id = %(engine_id)s
+       and t.state = 'pending'
+       and (t.not_before is null or t.not_before <= now())
+       and exists (select from campaign_tasks c
+                    where c.task_id = t.id and c.campaign_id = %(campaign_id)s)
+       and not exists (select from mine)
+     order by t.ordinal, t.id
+     limit 1
+       for update skip locked
+), leased as (
+    update tasks t
+       set state = 'leased', lease_id = %(lease_id)s, attempts = t.attempts + 1, not_before = null,
+           lease_expires_at = now() + make_interval(secs => %(lease_s)s)
+      from next
+     where t.id = next.id
+ returning t.*
+), opened as (
+    insert into attempts (task_id, number, lease_id, session_id)
+    select id, attempts, %(lease_id)s, %(session_id)s from leased
+)
+select id, key, input_tokens, output_tokens, batch_size, reality, replicate, protocol_id
+  from (select * from leased union all select * from mine) claimed;
+
+-- name: beat
+-- Extend a lease; no row back means that it is lost.
+update tasks
+   set lease_expires_at = now() + make_interval(secs => %(lease_s)s)
+ where lease_id = %(lease_id)s and state = 'leased'
+returning id;
+
+-- name: finish
+-- Accept a measurement while its attempt is the newest of its task and the task has no result.
+with accepted as (
+    update tasks t
+       set state = 'done', lease_expires_at = null, not_before = null, reason = null
+      from attempts a
+     where a.lease_id = %(lease_id)s
+       and (a.outcome is null or a.outcome = 'lost')
+       and t.id = a.task_id
+       and t.lease_id = %(lease_id)s
+       and t.state <> 'done'
+ returning t.id
+)
+update attempts a
+   set outcome = case when exists (select from accepted) then 'ok' else 'superseded' end,
+       closed_at = now(), warmup_batches = %(warmup_batches)s, marks = %(marks)s,
+       kind = null, error = null
+ where a.lease_id = %(lease_id)s
+   and (a.outcome is null or a.outcome = 'lost')
+returning a.id, a.outcome;
+
+-- name: outcome
+-- How the attempt of a lease ended, for a caller whose reply was lost.
+select id, outcome from attempts where lease_id = %(lease_id)s;
+
+-- name: give_back
+-- Close an attempt without a result (faulted, invalid or released) and settle its task.
+with settled as (
+    update tasks t
+       set faults = t.faults + (%(outcome)s::text = 'faulted')::int,
+           invalids = t.invalids + (%(outcome)s::text = 'invalid')::int,
+           lease_expires_at = null,
+           not_before = now() + make_interval(secs => %(delay_s)s),
+           state = case when %(permanent)s::bool
+                          or t.faults + (%(outcome)s::text = 'faulted')::int >= %(max_faults)s
+                          or t.invalids + (%(outcome)s::text = 'invalid')::int >= %(max_invalid)s
+                        then 'quarantined' else 'pending' end,
+           reason = case when %(permanent)s::bool
+                           or t.faults + (%(outcome)s::text = 'faulted')::int >= %(max_faults)s
+                           or t.invalids + (%(outcome)s::text = 'invalid')::int >= %(max_invalid)s
+                         then concat_ws(':', %(outcome)s::text, %(kind)s::text) end
+     where t.lease_id = %(lease_id)s and t.state = 'leased'
+ returning t.id, t.state
+)
+update attempts a
+   set outcome = %(outcome)s::text, closed_at = now(), kind = %(kind)s::text, error = %(error)s,
+       marks = %(marks)s
+  from settled
+ where a.lease_id = %(lease_id)s and a.outcome is null
+returning a.id, settled.state;
+
+-- name: reap
+-- Take back leases that expired, once the server has been up for one lease, and count the losses.
+with reaped as (
+    update tasks t
+       set losses = t.losses + 1, lease_expires_at = null,
+           state = case when t.losses + 1 >= %(max_lost)s then 'quarantined' else 'pending' end,
+           reason = case when t.losses + 1 >= %(max_lost)s then 'lost' end
+     where t.state = 'leased'
+       and t.lease_expires_at < now()
+       and pg_postmaster_start_time() < now() - make_interval(secs => %(lease_s)s)
+ returning t.lease_id
+)
+update attempts a
+   set outcome = 'lost', closed_at = now(), kind = 'lease_expired'
+  from reaped
+ where a.lease_id = reaped.lease_id and a.outcome is null
+returning a.task_id;
+
+-- name: bury
+-- Take back at once the leases of sessions whose process is known to be dead, and close those sessions.
+with dead as (
+    update sessions s
+       set outcome = 'lost', ended_at = now()
+     where s.id = any(%(sessions)s) and s.outcome is null
+), buried as (
+    update tasks t
+       set losses = t.losses + 1, lease_expires_at = null,
+           state = case when t.losses + 1 >= %(max_lost)s then 'quarantined' else 'pending' end,
+           reason = case when t.losses + 1 >= %(max_lost)s then 'lost' end
+      from attempts o
+     where o.session_id = any(%(sessions)s) and o.outcome is null
+       and t.id = o.task_id and t.lease_id = o.lease_id and t.state = 'leased'
+ returning t.lease_id
+)
+update attempts a
+   set outcome = 'lost', closed_at = now(), kind = 'owner_died'
+  from buried
+ where a.lease_id = buried.lease_id and a.outcome is null
+returning a.task_id;
+
+-- name: release
+-- Give back, free of charge, whatever the named sessions hold: they were stopped on purpose.
+with freed as (
+    update tasks t
+       set state = 'pending', lease_expires_at = null
+      from attempts o
+     where o.session_id = any(%(sessions)s) and o.outcome is null
+       and t.id = o.task_id and t.lease_id = o.lease_id and t.state = 'leased'
+ returning t.lease_id
+)
+update attempts a
+   set outcome = 'released', closed_at = now()
+  from freed
+ where a.lease_id = freed.lease_id and a.outcome is null
+returning a.task_id;
+
+-- name: quarantine_engine
+-- An engine that cannot load takes its remaining tasks out of the campaign in one statement.
+update tasks t
+   set state = 'quarantined', reason = %(reason)s
+ where t.engine_id = %(engine_id)s and t.state = 'pending'
+   and exists (select from campaign_tasks c
+                where c.task_id = t.id and c.campaign_id = %(campaign_id)s)
+returning t.id;
+
+-- name: exclude_larger
+-- An out-of-memory fault excludes what is provably larger on the same engine, never what is equal.
+update tasks t
+   set state = 'excluded', reason = 'out_of_memory'
+  from tasks small
+ where small.id = %(task_id)s and t.engine_id = small.engine_id and t.state = 'pending'
+   and t.batch_size >= small.batch_size
+   and t.input_tokens >= small.input_tokens
+   and t.output_tokens >= small.output_tokens
+   and (t.batch_size, t.input_tokens, t.output_tokens)
+       <> (small.batch_size, small.input_tokens, small.output_tokens)
+returning t.id;
+
+-- name: open_sessions
+-- Sessions of one host that have not ended, to find the dead among them.
+select id, pid, pid_started_s from sessions where boot = %(boot)s and outcome is null;

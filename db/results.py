@@ -1,0 +1,294 @@
+"""Writing and reading the facts: campaigns, engines, tasks, sessions, windows.
+
+Enqueueing is by COPY into a temporary table, so that a million tasks cost little more than the
+bare copy. Everything here runs inside a transaction the caller opened.
+"""
+
+from __future__ import annotations
+
+import json
+import uuid
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.engine import Connection
+
+from db import tables
+from db.identity import PROTOCOL_FIELDS, digest, engine_digest
+from db.records import (
+    EngineSpec,
+    Exclusion,
+    Loaded,
+    MeasurementProtocol,
+    Reality,
+    Task,
+    Window,
+)
+from db.store import rows, statements
+
+SQL = statements("results.sql")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Owner:
+    """The process of a session, so that others on its host can tell whether it still lives."""
+
+    host: str
+    boot: str
+    pid: int
+    pid_started_s: float
+
+
+def create_campaign(connection: Connection, name: str, owner: str, config: str) -> int:
+    """Create a campaign, or refresh its configuration; returns its id."""
+    statement = insert(tables.campaigns).values(name=name, owner=owner, config=config)
+    statement = statement.on_conflict_do_update(
+        index_elements=["name"], set_={"config": statement.excluded.config}
+    )
+    return int(connection.execute(statement.returning(tables.campaigns.c.id)).scalar_one())
+
+
+def engine_id(connection: Connection, engine: EngineSpec) -> int:
+    """Return the id of an engine, writing it on first sight."""
+    return _upsert(
+        connection,
+        tables.engines,
+        {
+            "digest": engine_digest(engine),
+            "model": engine.model.name,
+            "model_commit": engine.model.commit,
+            "weights": str(engine.model.weights),
+            "architecture": dict(engine.model.architecture),
+            "backend": engine.backend,
+            "backend_version": engine.version,
+            "dtype": engine.dtype,
+            "quantization": engine.quantization,
+            "tensor_parallel": engine.tensor_parallel,
+            "threads": engine.threads,
+            "board": engine.board,
+            "board_count": engine.board_count,
+            "options": dict(engine.options),
+        },
+    )
+
+
+def protocol_id(connection: Connection, protocol: MeasurementProtocol) -> int:
+    """Return the id of a protocol, writing it on first sight."""
+    numbers = {name: getattr(protocol, name) for name in PROTOCOL_FIELDS}
+    values = {"digest": digest(numbers), "name": protocol.name, "numbers": numbers}
+    return _upsert(connection, tables.protocols, values)
+
+
+def read_protocol(connection: Connection, protocol: int) -> MeasurementProtocol:
+    """Return a stored protocol."""
+    table = tables.protocols
+    row = connection.execute(sa.select(table).where(table.c.id == protocol)).one()
+    return MeasurementProtocol(name=row.name, **row.numbers)
+
+
+def _upsert(connection: Connection, table: sa.Table, values: Mapping[str, Any]) -> int:
+    statement = insert(table).values(values).on_conflict_do_nothing(index_elements=["digest"])
+    written = connection.execute(statement.returning(table.c.id)).scalar()
+    if written is None:
+        found = sa.select(table.c.id).where(table.c.digest == values["digest"])
+        written = connection.execute(found).scalar_one()
+    return int(written)
+
+
+def enqueue(connection: Connection, campaign_id: int, tasks: Sequence[Task]) -> int:
+    """Make a campaign ask for exactly these tasks; returns how many the store had not seen.
+
+    Tasks queued or measured before, by any campaign, are shared. A task the campaign asked for
+    earlier and no longer does leaves the campaign; its results stay in the store.
+    """
+    engines = {id(t.engine): t.engine for t in tasks}
+    engine_ids = {key: engine_id(connection, engine) for key, engine in engines.items()}
+    protocols = {id(t.protocol): t.protocol for t in tasks}
+    protocol_ids = {key: protocol_id(connection, p) for key, p in protocols.items()}
+    connection.exec_driver_sql(SQL["stage"])
+    cursor = connection.connection.cursor()
+    with cursor.copy(SQL["copy"]) as copy:
+        for ordinal, task in enumerate(tasks):
+            work = task.workload
+            ids = (engine_ids[id(task.engine)], protocol_ids[id(task.protocol)])
+            sizes = (work.input_tokens, work.output_tokens, work.batch_size)
+            copy.write_row((task.key, *ids, *sizes, str(task.reality), task.replicate, ordinal))
+    new = connection.exec_driver_sql(SQL["enqueue"]).rowcount
+    connection.exec_driver_sql(SQL["ask_for"], {"campaign_id": campaign_id})
+    return new
+
+
+def write_exclusions(
+    connection: Connection, campaign: int, exclusions: Sequence[Exclusion]
+) -> None:
+    """Replace the exclusions of a campaign."""
+    table = tables.exclusions
+    connection.execute(sa.delete(table).where(table.c.campaign_id == campaign))
+    values = [
+        {
+            "campaign_id": campaign,
+            "ordinal": ordinal,
+            "engine": exclusion.engine.label,
+            "workload": exclusion.workload.label if exclusion.workload else None,
+            "reason": exclusion.reason,
+            "detail": exclusion.detail,
+            "points": exclusion.points,
+        }
+        for ordinal, exclusion in enumerate(exclusions)
+    ]
+    if values:
+        connection.execute(sa.insert(table), values)
+
+
+def done_keys(connection: Connection, keys: Sequence[str]) -> set[str]:
+    """Return which of the task keys have a result."""
+    table = tables.tasks
+    query = sa.select(table.c.key).where(table.c.state == "done", table.c.key == sa.any_(keys))
+    return set(connection.execute(query).scalars())
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Progress:
+    """Tasks of one engine of a campaign by state; `claimable` are pending ones not held back."""
+
+    engine_id: int
+    states: Mapping[str, int]
+    claimable: int
+
+    @property
+    def unfinished(self) -> int:
+        """Tasks that are pending or leased."""
+        return self.states.get("pending", 0) + self.states.get("leased", 0)
+
+
+def progress(connection: Connection, campaign_id: int) -> dict[int, Progress]:
+    """Return the progress of a campaign by engine id."""
+    states: dict[int, dict[str, int]] = {}
+    claimable: dict[int, int] = {}
+    for row in rows(connection, SQL["progress"], {"campaign_id": campaign_id}):
+        states.setdefault(row.engine_id, {})[row.state] = row.tasks
+        claimable[row.engine_id] = claimable.get(row.engine_id, 0) + row.claimable
+    return {
+        engine: Progress(engine_id=engine, states=found, claimable=claimable[engine])
+        for engine, found in states.items()
+    }
+
+
+def joules(connection: Connection, campaign_id: int) -> tuple[float | None, float | None]:
+    """Return (measured, estimated) joules of a campaign's accepted windows; None where none is."""
+    found = rows(connection, SQL["joules"], {"campaign_id": campaign_id})[0]
+    return found.energy_j, found.energy_estimated_j
+
+
+def open_session(  # noqa: PLR0913 - the columns of a session's start
+    connection: Connection,
+    session_id: uuid.UUID,
+    *,
+    campaign_id: int,
+    engine_id: int,
+    owner: Owner,
+    gpu_uuids: Sequence[str],
+    meter: str,
+    reality: Reality,
+) -> None:
+    """Write a session's start; repeating it changes nothing."""
+    statement = insert(tables.sessions).values(
+        id=session_id,
+        campaign_id=campaign_id,
+        engine_id=engine_id,
+        gpu_uuids=list(gpu_uuids),
+        meter=meter,
+        reality=str(reality),
+        **asdict(owner),
+    )
+    connection.execute(statement.on_conflict_do_nothing())
+
+
+def describe_session(connection: Connection, session_id: uuid.UUID, loaded: Loaded) -> None:
+    """Write what the engine says about itself after loading."""
+    values = {
+        "id": session_id,
+        "resolved": json.dumps(dict(loaded.resolved), default=str),
+        "software": json.dumps(dict(loaded.software)),
+        "engine_pid": loaded.pid,
+    }
+    connection.exec_driver_sql(SQL["describe_session"], values)
+
+
+def close_session(
+    connection: Connection,
+    session_id: uuid.UUID,
+    outcome: str,
+    *,
+    error: str | None = None,
+    stderr_tail: str | None = None,
+) -> None:
+    """Write a session's end, once."""
+    values = {"id": session_id, "outcome": outcome, "error": error, "stderr_tail": stderr_tail}
+    connection.exec_driver_sql(SQL["close_session"], values)
+
+
+def write_windows(
+    connection: Connection,
+    windows: Sequence[Window],
+    session_id: uuid.UUID,
+    attempt_id: int | None,
+) -> None:
+    """Write windows of a session, or of an attempt, with the GPUs and power traces in them."""
+    for window in windows:
+        written = connection.execute(
+            sa.insert(tables.windows)
+            .values(session_id=session_id, attempt_id=attempt_id, **_window(window))
+            .returning(tables.windows.c.id)
+        ).scalar_one()
+        for gpu in window.reading.gpus:
+            values = asdict(gpu)
+            values["gpu_uuid"], values["gpu_index"] = values.pop("uuid"), values.pop("index")
+            trace = values.pop("trace")
+            values["reasons"] = list(gpu.reasons)
+            values["throttle_reasons"] = list(gpu.throttle_reasons)
+            connection.execute(sa.insert(tables.gpu_energies).values(window_id=written, **values))
+            if trace is not None:
+                samples = {name: list(numbers) for name, numbers in trace.items()}
+                connection.execute(
+                    sa.insert(tables.power_traces).values(
+                        window_id=written, gpu_uuid=gpu.uuid, **samples
+                    )
+                )
+
+
+def _window(window: Window) -> dict[str, Any]:
+    """Return the columns of a window."""
+    reading = window.reading
+    cpu, estimate = reading.cpu, reading.estimate
+    reasons = [*reading.reasons]
+    reasons += cpu.reasons if cpu else ()
+    reasons += estimate.reasons if estimate else ()
+    return {
+        "kind": str(window.kind),
+        "ordinal": window.ordinal,
+        "started_at": datetime.fromtimestamp(reading.started_at, UTC),
+        "started_ns": reading.started_ns,
+        "duration_s": reading.duration_s,
+        "batches": window.batches,
+        "requests": window.requests,
+        "input_tokens": window.input_tokens,
+        "output_tokens": window.output_tokens,
+        "ttft_s": window.ttft_s,
+        "itl_s": window.itl_s,
+        "e2e_s": window.e2e_s,
+        "prefix_cache_hit_tokens": window.prefix_cache_hit_tokens,
+        "reality": str(reading.reality),
+        "energy_j": reading.energy_j,
+        "energy_method": reading.energy_method,
+        "timing_uncertainty_j": reading.timing_uncertainty_j,
+        "energy_estimated_j": estimate.energy_estimated_j if estimate else None,
+        "estimate_method": estimate.method if estimate else None,
+        "cpu_package_j": cpu.package_j if cpu else None,
+        "cpu_dram_j": cpu.dram_j if cpu else None,
+        "reasons": list(dict.fromkeys(reasons)),
+    }

@@ -1,0 +1,64 @@
+-- Enqueueing, sessions and progress.
+
+-- name: stage
+-- A place for the rows of one enqueue.
+create temporary table staged (
+    key text, engine_id int, protocol_id int, input_tokens int, output_tokens int, batch_size int,
+    reality text, replicate int, ordinal int
+) on commit drop;
+
+-- name: copy
+-- The fast way in.
+copy staged from stdin;
+
+-- name: enqueue
+-- New tasks of the staged rows; those queued or measured before stay as they are.
+insert into tasks (key, engine_id, protocol_id, input_tokens, output_tokens, batch_size, reality,
+                   replicate, ordinal)
+select key, engine_id, protocol_id, input_tokens, output_tokens, batch_size, reality, replicate,
+       ordinal
+  from staged
+ order by ordinal
+    on conflict (key) do nothing;
+
+-- name: ask_for
+-- The campaign asks for the staged tasks, and for nothing else from now on; results stay.
+with asked as (
+    select t.id from staged s join tasks t using (key)
+), dropped as (
+    delete from campaign_tasks c
+     where c.campaign_id = %(campaign_id)s
+       and not exists (select from asked where asked.id = c.task_id)
+)
+insert into campaign_tasks (campaign_id, task_id)
+select %(campaign_id)s, id from asked
+    on conflict do nothing;
+
+-- name: progress
+-- Tasks of a campaign by engine and state, and how many could be claimed now.
+select t.engine_id, t.state, count(*) as tasks,
+       count(*) filter (where t.state = 'pending'
+                          and (t.not_before is null or t.not_before <= now())) as claimable
+  from campaign_tasks c join tasks t on t.id = c.task_id
+ where c.campaign_id = %(campaign_id)s
+ group by 1, 2;
+
+-- name: joules
+-- Joules (measured, estimated) of a campaign's accepted windows so far.
+select sum(w.energy_j) as energy_j, sum(w.energy_estimated_j) as energy_estimated_j
+  from campaign_tasks c
+  join attempts a on a.task_id = c.task_id and a.outcome = 'ok' and a.voided_at is null
+  join windows w on w.attempt_id = a.id
+ where c.campaign_id = %(campaign_id)s;
+
+-- name: close_session
+-- A session's end, with what its engine said last.
+update sessions
+   set ended_at = now(), outcome = %(outcome)s, error = %(error)s, stderr_tail = %(stderr_tail)s
+ where id = %(id)s and outcome is null;
+
+-- name: describe_session
+-- What the engine resolved, once it is loaded.
+update sessions
+   set resolved = %(resolved)s, software = %(software)s, engine_pid = %(engine_pid)s
+ where id = %(id)s;

@@ -1,0 +1,84 @@
+"""The version of the store: bring it to the program's, or say why it cannot be used.
+
+Tables come from Alembic's migrations (generated from db/tables.py, compared by a test); views
+come from views.sql and are made anew at each upgrade, so they are never migrated.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.engine import Connection
+
+from db.errors import ConfigError
+from db.store import FOLDER, Store, statements
+
+#: Two upgrades at once wait for each other on this advisory lock.
+UPGRADE_LOCK = 0x63616D70
+
+
+def _alembic(connection: Connection) -> Any:
+    from alembic.config import Config  # noqa: PLC0415 - 0.2 s, only when a store is upgraded
+
+    config = Config()
+    config.set_main_option("script_location", str(FOLDER / "migrations"))
+    config.attributes["connection"] = connection
+    return config
+
+
+def upgrade(store: Store) -> None:
+    """Bring a store to this program's schema and make its views anew."""
+    from alembic import command  # noqa: PLC0415
+
+    with store.begin() as connection:
+        connection.execute(sa.text("select pg_advisory_xact_lock(:n)"), {"n": UPGRADE_LOCK})
+        _refuse_newer(connection)
+        command.upgrade(_alembic(connection), "head")
+        for view in statements("views.sql").values():
+            connection.exec_driver_sql(view)
+        reader = sa.text("select 1 from pg_roles where rolname = 'campaign_reader'")
+        if connection.execute(reader).scalar():
+            connection.exec_driver_sql("grant usage on schema public to campaign_reader")
+            connection.exec_driver_sql("grant select on all tables in schema public"
+                                       " to campaign_reader")  # fmt: skip
+
+
+def is_current(store: Store) -> bool:
+    """Whether the store has this program's schema; raises ConfigError if it is a newer one."""
+    with store.begin() as connection:
+        known = _refuse_newer(connection)
+        return _current(connection) == known[0]
+
+
+def check(store: Store) -> None:
+    """Raise ConfigError unless the store has exactly this program's schema."""
+    with store.begin() as connection:
+        known = _refuse_newer(connection)
+        current = _current(connection)
+    if current != known[0]:
+        state = f"schema {current}" if current else "no schema"
+        message = f"the store has {state}, this program needs {known[0]}: run `campaign db upgrade`"
+        raise ConfigError(message)
+
+
+def _current(connection: Connection) -> str | None:
+    if not sa.inspect(connection).has_table("alembic_version"):
+        return None
+    found = connection.execute(sa.text("select version_num from alembic_version")).scalar()
+    return None if found is None else str(found)
+
+
+def _refuse_newer(connection: Connection) -> list[str]:
+    """Return the known revisions, newest first; raise if the store has one that is not known."""
+    from alembic.script import ScriptDirectory  # noqa: PLC0415
+
+    script = ScriptDirectory.from_config(_alembic(connection))
+    known = [revision.revision for revision in script.walk_revisions()]
+    current = _current(connection)
+    if current is not None and current not in known:
+        raise ConfigError(
+            f"the store has schema {current}, newer than this program's {known[0]}: "
+            "install the campaign that wrote it, or a newer one"
+        )
+    return known

@@ -1,0 +1,139 @@
+"""The door to Postgres: connections, retries, named statements, and errors in our own words.
+
+Nothing here knows what a task is. A `Store` is cheap to make and safe to share between threads:
+every `begin` takes a connection of its own from a small pool, and no transaction stays open
+while something is measured.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from functools import cache
+from pathlib import Path
+from typing import Any, TypeVar
+
+import psycopg
+import sqlalchemy as sa
+from sqlalchemy.engine import Connection, make_url
+from tenacity import (
+    Retrying,
+    before_sleep_log,
+    retry_if_exception_type,
+    stop_after_delay,
+    wait_random_exponential,
+)
+
+from db.errors import ConfigError, StoreUnavailable
+
+log = logging.getLogger("campaign.store")
+T = TypeVar("T")
+
+FOLDER = Path(__file__).parent
+
+
+@cache
+def statements(file: str) -> Mapping[str, str]:
+    """Return the named statements of a .sql file of this package: ``-- name: x`` starts one."""
+    found: dict[str, str] = {}
+    for part in (FOLDER / file).read_text().split("-- name: ")[1:]:
+        name, _, body = part.partition("\n")
+        found[name.strip()] = body.strip().rstrip(";")
+    return found
+
+
+def redact(url: str) -> str:
+    """Return a database URL without its password."""
+    return make_url(url).render_as_string(hide_password=True)
+
+
+class Store:
+    """A Postgres database, reached by `url` (``postgresql+psycopg://…``, no password inside).
+
+    `revive` is called between retries when the server does not answer; the embedded store
+    starts itself again there.
+    """
+
+    def __init__(
+        self, url: str, *, revive: Callable[[], None] | None = None, patience_s: float = 60.0
+    ) -> None:
+        """Prepare a pool; nothing is opened yet. `patience_s` bounds `retrying`."""
+        try:
+            parsed = make_url(url)
+        except sa.exc.ArgumentError as error:
+            message = "store.url is no database URL; expected postgresql+psycopg://host/database"
+            raise ConfigError(message) from error
+        if parsed.drivername == "postgresql":
+            parsed = parsed.set(drivername="postgresql+psycopg")
+        if parsed.drivername != "postgresql+psycopg":
+            message = f"store.url names {parsed.drivername}; only postgresql+psycopg:// is a store"
+            raise ConfigError(message)
+        self.url = parsed.render_as_string(hide_password=False)
+        self._revive = revive
+        self._patience_s = patience_s
+        self._engine = sa.create_engine(
+            parsed,
+            pool_size=4,
+            max_overflow=8,
+            connect_args={"connect_timeout": 10, "application_name": "campaign"},
+        )
+
+    @contextmanager
+    def begin(self) -> Iterator[Connection]:
+        """Open a transaction; commits at the end, rolls back on any error."""
+        with _translated(self.url):
+            with self._engine.begin() as connection:
+                yield connection
+
+    def retrying(self, work: Callable[[Connection], T]) -> T:
+        """Run idempotent `work` in a transaction, again while the store does not answer."""
+        attempts = Retrying(
+            retry=retry_if_exception_type(StoreUnavailable),
+            wait=wait_random_exponential(multiplier=0.1, max=5.0),
+            stop=stop_after_delay(self._patience_s),
+            before_sleep=before_sleep_log(log, logging.WARNING),
+            reraise=True,
+        )
+        for attempt in attempts:
+            with attempt:
+                if attempt.retry_state.attempt_number > 1 and self._revive is not None:
+                    self._revive()
+                with self.begin() as connection:
+                    return work(connection)
+        raise AssertionError("unreachable: the last attempt returns or raises")
+
+    def close(self) -> None:
+        """Close the pool's connections."""
+        self._engine.dispose()
+
+
+def rows(connection: Connection, statement: str, values: Mapping[str, Any]) -> list[Any]:
+    """Run a named statement's text with pyformat parameters; returns its rows, by attribute."""
+    return list(connection.exec_driver_sql(statement, dict(values)).fetchall())
+
+
+@contextmanager
+def _translated(url: str) -> Iterator[None]:
+    """Turn SQLAlchemy's and psycopg's errors into ours; constraint violations pass as they are."""
+    try:
+        yield
+    except (sa.exc.OperationalError, sa.exc.InterfaceError) as error:
+        raise _explained(url, error.orig or error) from error
+    except psycopg.OperationalError as error:
+        raise _explained(url, error) from error
+
+
+def _explained(url: str, error: BaseException) -> Exception:
+    words = " ".join(str(error).split())
+    where = redact(url)
+    if "password authentication failed" in words or "no password supplied" in words:
+        return ConfigError(
+            f"the store {where} refused the login; put the password into a PGPASSFILE "
+            "(0600, host:port:database:user:password) or a ~/.pg_service.conf"
+        )
+    if "does not exist" in words and ("database" in words or "role" in words):
+        return ConfigError(f"the store {where} has no such database or role: {words}")
+    if "No space left on device" in words or getattr(error, "sqlstate", None) == "53100":
+        return StoreUnavailable(f"the disk of the store {where} is full: free space and run again")
+    return StoreUnavailable(f"the store {where} does not answer: {words}")

@@ -1,0 +1,325 @@
+"""The tables of the store: the only source of its DDL. Every column says its unit.
+
+Rules of the states are constraints here as well as statements in leases.sql. Rows are facts:
+an attempt or window is never deleted; a voided result stays, marked.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Any
+
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    CheckConstraint,
+    Column,
+    Double,
+    ForeignKey,
+    Identity,
+    Index,
+    Integer,
+    MetaData,
+    Table,
+    Text,
+    UniqueConstraint,
+    func,
+    text,
+)
+from sqlalchemy.dialects.postgresql import ARRAY, JSONB, REAL, TIMESTAMP, UUID
+
+from db.records import Outcome, Reality, TaskState, Weights, WindowKind
+
+metadata = MetaData(
+    naming_convention={
+        "pk": "%(table_name)s_pkey",
+        "fk": "%(table_name)s_%(column_0_name)s_fkey",
+        "uq": "%(table_name)s_%(column_0_N_name)s_key",
+        "ck": "%(table_name)s_%(constraint_name)s_check",
+        "ix": "%(table_name)s_%(column_0_N_name)s_idx",
+    }
+)
+
+
+def _one_of(column: str, states: type[StrEnum]) -> CheckConstraint:
+    """Return the check that a text column holds a value of the enum."""
+    values = ", ".join(f"'{s}'" for s in states)
+    return CheckConstraint(f"{column} in ({values})", name=column)
+
+
+def _text(name: str, comment: str, *, null: bool = False) -> Column[Any]:
+    return Column(name, Text, nullable=null, comment=comment)
+
+
+def _float(name: str, comment: str, *, null: bool = True) -> Column[Any]:
+    return Column(name, Double, nullable=null, comment=comment)
+
+
+def _integer(name: str, comment: str, *, null: bool = False) -> Column[Any]:
+    return Column(name, Integer, nullable=null, comment=comment)
+
+
+def _time(name: str, comment: str, *, now: bool = False) -> Column[Any]:
+    default = func.now() if now else None
+    kind = TIMESTAMP(timezone=True)
+    return Column(name, kind, nullable=not now, server_default=default, comment=comment)
+
+
+def _texts(name: str, comment: str) -> Column[Any]:
+    return Column(name, ARRAY(Text), nullable=False, server_default=text("'{}'"), comment=comment)
+
+
+def _json(name: str, comment: str) -> Column[Any]:
+    return Column(name, JSONB, nullable=False, server_default=text("'{}'"), comment=comment)
+
+
+campaigns = Table(
+    "campaigns",
+    metadata,
+    Column("id", Integer, Identity(always=True), primary_key=True, comment="surrogate key"),
+    _text("name", "what people call it"),
+    _text("owner", "who created it"),
+    _time("created_at", "when it was created", now=True),
+    _text("config", "resolved configuration of the latest run, YAML, without secrets"),
+    UniqueConstraint("name"),
+    comment="A named, owned set of tasks",
+)
+
+engines = Table(
+    "engines",
+    metadata,
+    Column("id", Integer, Identity(always=True), primary_key=True, comment="surrogate key"),
+    _text("digest", "SHA-256 of everything of the engine that is measured"),
+    _text("model", "model name, a hub id where one exists"),
+    _text("model_commit", "hub commit or folder digest of real weights", null=True),
+    _text("weights", "real or random (drawn like a real initialisation)"),
+    _json("architecture", "config.json content that defines the shape"),
+    _text("backend", "vllm, transformers or simulated"),
+    _text("backend_version", "version the configuration pins; NULL takes what is installed",
+          null=True),
+    _text("dtype", "computation type of weights and activations"),
+    _text("quantization", "weight quantization method", null=True),
+    _integer("tensor_parallel", "tensor parallel size, in GPUs"),
+    _integer("threads", "CPU threads the engine may compute with", null=True),
+    _text("board", "slug of the board it runs on"),
+    _integer("board_count", "boards that work as one group"),
+    _json("options", "backend flags by their own names"),
+    UniqueConstraint("digest"),
+    _one_of("weights", Weights),
+    CheckConstraint("tensor_parallel > 0 and board_count > 0", name="sizes"),
+    comment="A model in a backend on a board group: what is loaded once",
+)  # fmt: skip
+
+protocols = Table(
+    "protocols",
+    metadata,
+    Column("id", Integer, Identity(always=True), primary_key=True, comment="surrogate key"),
+    _text("digest", "SHA-256 of its numbers"),
+    _text("name", "what the configuration calls it"),
+    _json("numbers", "the protocol as asked for: window_s, repeats, warm-up, interval target"),
+    UniqueConstraint("digest"),
+    comment="How tasks are measured, as configured; what was done is stored per attempt",
+)
+
+tasks = Table(
+    "tasks",
+    metadata,
+    Column("id", BigInteger, Identity(always=True), primary_key=True, comment="surrogate key"),
+    _text("key", "v1: and the SHA-256 of everything measured"),
+    Column("engine_id", ForeignKey(engines.c.id), nullable=False, comment="engine to run on"),
+    Column("protocol_id", ForeignKey(protocols.c.id), nullable=False, comment="how to measure"),
+    _integer("input_tokens", "prompt length, tokens per request"),
+    _integer("output_tokens", "generated length, tokens per request"),
+    _integer("batch_size", "requests handed over at once"),
+    _text("reality", "real, simulated or external"),
+    _integer("replicate", "the same point again in another session, from 0"),
+    _integer("ordinal", "order within the engine"),
+    Column("state", Text, nullable=False, server_default=TaskState.PENDING.value,
+           comment="pending, leased, done, quarantined or excluded"),
+    _text("reason", "why it is quarantined or excluded", null=True),
+    _time("not_before", "not claimed earlier, after a fault"),
+    Column("lease_id", UUID, comment="lease of its newest attempt: the fence; kept when reaped"),
+    _time("lease_expires_at", "when others may reap the lease"),
+    Column("attempts", Integer, nullable=False, server_default="0", comment="attempts opened"),
+    Column("faults", Integer, nullable=False, server_default="0", comment="faulted attempts"),
+    Column("losses", Integer, nullable=False, server_default="0", comment="lost attempts"),
+    Column("invalids", Integer, nullable=False, server_default="0", comment="voided attempts"),
+    UniqueConstraint("key"),
+    _one_of("state", TaskState),
+    _one_of("reality", Reality),
+    CheckConstraint(
+        "input_tokens > 0 and output_tokens > 0 and batch_size > 0", name="positive_sizes"
+    ),
+    CheckConstraint(
+        "(state = 'leased') = (lease_expires_at is not null)", name="leased_has_expiry"
+    ),
+    CheckConstraint("state <> 'leased' or lease_id is not null", name="leased_has_lease"),
+    CheckConstraint(
+        "(state in ('quarantined', 'excluded')) = (reason is not null)", name="ended_has_reason"
+    ),
+    comment="One engine x one workload x one replicate: the unit of lease, retry and result",
+)  # fmt: skip
+# claim: the pending tasks of one engine, in order.
+Index("tasks_claim_idx", tasks.c.engine_id, tasks.c.ordinal, tasks.c.id,
+      postgresql_where=tasks.c.state == "pending")  # fmt: skip
+# reap: the leases that may have expired.
+Index("tasks_reap_idx", tasks.c.lease_expires_at, postgresql_where=tasks.c.state == "leased")
+
+campaign_tasks = Table(
+    "campaign_tasks",
+    metadata,
+    Column("campaign_id", ForeignKey(campaigns.c.id), primary_key=True, comment="the campaign"),
+    Column("task_id", ForeignKey(tasks.c.id), primary_key=True, comment="a task of it"),
+    Index("campaign_tasks_task_id_idx", "task_id"),
+    comment="Which tasks a campaign asks for; a task measured in one counts in every other",
+)
+
+exclusions = Table(
+    "exclusions",
+    metadata,
+    Column("campaign_id", ForeignKey(campaigns.c.id), primary_key=True, comment="the campaign"),
+    _text("engine", "engine in words"),
+    Column("ordinal", Integer, primary_key=True, comment="order within the campaign"),
+    _text("workload", "workload in words; NULL where the whole engine cannot work", null=True),
+    _text("reason", "one word: memory, context_too_long, dtype, …"),
+    _text("detail", "the reason in figures"),
+    _integer("points", "grid points it stands for"),
+    comment="Points that cannot work, with their reason: the grid has no silent holes",
+)
+
+sessions = Table(
+    "sessions",
+    metadata,
+    Column("id", UUID, primary_key=True, comment="chosen by the session"),
+    Column("campaign_id", ForeignKey(campaigns.c.id), nullable=False, comment="run for"),
+    Column("engine_id", ForeignKey(engines.c.id), nullable=False, comment="engine it holds"),
+    _text("host", "host name"),
+    _text("boot", "boot id and process namespace of the host: tells a reused pid apart"),
+    _integer("pid", "process of the session"),
+    _float("pid_started_s", "start of that process, Unix seconds", null=False),
+    _texts("gpu_uuids", "GPUs of its group"),
+    _text("meter", "meters that were read"),
+    _text("reality", "real or simulated"),
+    _time("started_at", "when the session began", now=True),
+    _time("ended_at", "when it ended"),
+    _text("outcome", "ended, failed or lost", null=True),
+    _text("error", "why it failed, with traceback", null=True),
+    _text("stderr_tail", "last 16 KB of the engine's stderr", null=True),
+    _json("resolved", "the engine's own complete configuration after defaults"),
+    _json("software", "package versions, driver, kernel"),
+    _integer("engine_pid", "process that computes", null=True),
+    _one_of("reality", Reality),
+    comment="One loaded engine on concrete boards",
+)
+
+attempts = Table(
+    "attempts",
+    metadata,
+    Column("id", BigInteger, Identity(always=True), primary_key=True, comment="surrogate key"),
+    Column("task_id", ForeignKey(tasks.c.id), nullable=False, comment="task it tries"),
+    _integer("number", "from 1 within the task"),
+    Column("lease_id", UUID, nullable=False, comment="writer's token, chosen by the claimant"),
+    Column("session_id", ForeignKey(sessions.c.id), nullable=False, comment="who tried"),
+    _time("opened_at", "when it was claimed", now=True),
+    _time("closed_at", "when its outcome was written"),
+    _text("outcome", "ok, faulted, lost, invalid, released, superseded; NULL while open",
+          null=True),
+    _text("kind", "kind of fault, or the gate that voided it", null=True),
+    _text("error", "traceback or the gate's words", null=True),
+    _integer("warmup_batches", "warm-up batches as done", null=True),
+    _texts("marks", "gates that marked, not voided, the measurement"),
+    _time("voided_at", "when people voided the accepted result"),
+    _text("void_reason", "why they did", null=True),
+    UniqueConstraint("task_id", "number"),
+    UniqueConstraint("lease_id"),
+    _one_of("outcome", Outcome),
+    CheckConstraint("(outcome is null) = (closed_at is null)", name="closed_has_outcome"),
+    CheckConstraint("(voided_at is null) = (void_reason is null)", name="void_has_reason"),
+    comment="One try of a task; an accepted one (ok, not voided) is its result",
+)  # fmt: skip
+# A task has at most one accepted result and at most one open attempt.
+Index("attempts_accepted_idx", attempts.c.task_id, unique=True,
+      postgresql_where=text("outcome = 'ok' and voided_at is null"))  # fmt: skip
+Index("attempts_open_idx", attempts.c.task_id, unique=True,
+      postgresql_where=text("outcome is null"))  # fmt: skip
+
+windows = Table(
+    "windows",
+    metadata,
+    Column("id", BigInteger, Identity(always=True), primary_key=True, comment="surrogate key"),
+    Column("session_id", ForeignKey(sessions.c.id), nullable=False, comment="measured in"),
+    Column("attempt_id", ForeignKey(attempts.c.id), comment="repeat of; NULL for idle and load"),
+    _text("kind", "repeat, idle_empty, load, idle_resident or idle_end"),
+    _integer("ordinal", "order within the attempt or session, from 0"),
+    Column("started_at", TIMESTAMP(timezone=True), nullable=False, comment="start of the window"),
+    Column("started_ns", BigInteger, nullable=False, comment="the same, CLOCK_MONOTONIC ns"),
+    _float("duration_s", "length as done, seconds", null=False),
+    _integer("batches", "batches generated"),
+    _integer("requests", "requests finished"),
+    Column("input_tokens", BigInteger, nullable=False, comment="prompt tokens, by token ids"),
+    Column("output_tokens", BigInteger, nullable=False, comment="generated tokens, by token ids"),
+    _float("ttft_s", "time to first token, mean over requests, seconds"),
+    _float("itl_s", "inter-token latency, mean over requests, seconds"),
+    _float("e2e_s", "arrival to last token, mean over requests, seconds"),
+    Column("prefix_cache_hit_tokens", BigInteger, comment="prompt tokens served from the cache"),
+    _text("reality", "real or simulated"),
+    _float("energy_j", "measured energy of the board group, joules; NULL with a reason"),
+    _text("energy_method", "nvml_counter, nvml_integrated, rapl or roofline", null=True),
+    _float("timing_uncertainty_j", "95 % half-width of tick, edges and sampling, joules"),
+    _float("energy_estimated_j", "modelled, not measured, energy of the host, joules"),
+    _text("estimate_method", "who modelled it", null=True),
+    _float("cpu_package_j", "CPU packages of the host, joules"),
+    _float("cpu_dram_j", "DRAM of the host, joules"),
+    _texts("reasons", "why a value is missing or weak"),
+    UniqueConstraint("attempt_id", "ordinal"),
+    _one_of("kind", WindowKind),
+    _one_of("reality", Reality),
+    CheckConstraint("(attempt_id is not null) = (kind = 'repeat')", name="repeat_has_attempt"),
+    CheckConstraint("energy_j is not null or cardinality(reasons) > 0", name="missing_has_reason"),
+    CheckConstraint("(energy_j is null) = (energy_method is null)", name="energy_has_method"),
+    CheckConstraint(
+        "(energy_estimated_j is null) or (estimate_method is not null)", name="estimate_has_method"
+    ),
+    CheckConstraint("duration_s > 0", name="positive_duration"),
+    Index("windows_session_id_idx", "session_id"),
+    comment="One metered interval with the work done in it",
+)
+
+gpu_energies = Table(
+    "gpu_energies",
+    metadata,
+    Column("window_id", ForeignKey(windows.c.id), primary_key=True, comment="the window"),
+    Column("gpu_uuid", Text, primary_key=True, comment="GPU by UUID"),
+    _integer("gpu_index", "NVML index at the time"),
+    _text("name", "NVML product name"),
+    Column("sibling", Boolean, nullable=False,
+           comment="outside the measured group, never part of a sum"),
+    _float("energy_j", "energy in the window, joules"),
+    _text("method", "counter or integrated", null=True),
+    _float("counter_j", "by the energy counter, joules"),
+    _float("integrated_j", "by power samples, joules"),
+    _float("ratio", "counter over integral"),
+    _float("timing_uncertainty_j", "95 % half-width of tick, edges and sampling, joules"),
+    _float("mean_w", "mean power, watts"),
+    _float("max_w", "largest sample, watts"),
+    _integer("samples", "power samples in the window"),
+    _text("power_field", "NVML field read: instant, average (1 s) or legacy", null=True),
+    _float("power_limit_w", "enforced power limit, watts"),
+    _float("temperature_c", "GPU temperature, degrees Celsius"),
+    _float("sm_clock_mhz", "SM clock, MHz"),
+    _float("memory_clock_mhz", "memory clock, MHz"),
+    _float("utilization_pct", "share of time with a kernel running, percent"),
+    _texts("throttle_reasons", "NVML clock event reasons seen"),
+    _texts("reasons", "why a value is missing or weak"),
+    comment="One GPU in one window",
+)  # fmt: skip
+
+power_traces = Table(
+    "power_traces",
+    metadata,
+    Column("window_id", ForeignKey(windows.c.id), primary_key=True, comment="the window"),
+    Column("gpu_uuid", Text, primary_key=True, comment="GPU by UUID"),
+    Column("offsets_s", ARRAY(REAL), nullable=False, comment="seconds since the window's start"),
+    Column("watts", ARRAY(REAL), nullable=False, comment="power samples, watts"),
+    comment="Power samples of one GPU in one window",
+)

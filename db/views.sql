@@ -1,0 +1,127 @@
+-- What people ask. Made anew at every upgrade; the first line of each says its purpose.
+
+-- name: drop
+-- The old ones go first, so that columns may change.
+drop view if exists energy_per_output_token, energy_per_prompt, energy_wh, comparable, measurements,
+    repeats cascade;
+
+-- name: repeats
+-- One row per metered repeat of an accepted result, with its joules per output token.
+create view repeats as
+select w.attempt_id, w.ordinal, w.session_id, w.started_at, w.duration_s, w.batches, w.requests,
+       w.input_tokens, w.output_tokens, w.ttft_s, w.itl_s, w.e2e_s, w.reality,
+       w.energy_j, w.energy_method, w.timing_uncertainty_j, w.energy_estimated_j,
+       w.estimate_method, w.cpu_package_j, w.cpu_dram_j, w.reasons,
+       w.energy_j / nullif(w.output_tokens, 0) as joules_per_output_token,
+       w.output_tokens / w.duration_s as output_tokens_per_s
+  from windows w join attempts a on a.id = w.attempt_id
+ where a.outcome = 'ok' and a.voided_at is null;
+
+-- name: measurements
+-- Every accepted row, with reality, weights, method and reasons; nothing is filtered here.
+create view measurements as
+with summed as (
+    select attempt_id,
+           count(*)::int as repeats,
+           min(started_at) as measured_at,
+           sum(duration_s) as duration_s,
+           sum(requests)::bigint as requests,
+           sum(input_tokens)::bigint as input_tokens_total,
+           sum(output_tokens)::bigint as output_tokens_total,
+           sum(ttft_s * requests) / nullif(sum(requests), 0) as ttft_s,
+           sum(itl_s * requests) / nullif(sum(requests), 0) as itl_s,
+           sum(e2e_s * requests) / nullif(sum(requests), 0) as e2e_s,
+           case when bool_and(energy_j is not null) then sum(energy_j) end as energy_j,
+           case when bool_and(energy_j is not null)
+                then string_agg(distinct energy_method, ', ') end as energy_method,
+           case when bool_and(timing_uncertainty_j is not null)
+                then sqrt(sum(timing_uncertainty_j ^ 2)) end as timing_uncertainty_j,
+           case when bool_and(energy_estimated_j is not null)
+                then sum(energy_estimated_j) end as energy_estimated_j,
+           string_agg(distinct estimate_method, ', ') as estimate_method,
+           case when bool_and(cpu_package_j is not null) then sum(cpu_package_j) end
+               as cpu_package_j,
+           case when bool_and(cpu_dram_j is not null) then sum(cpu_dram_j) end as cpu_dram_j,
+           case when count(*) > 1 and bool_and(energy_j is not null)
+                then stddev_samp(joules_per_output_token) / sqrt(count(*))
+                     * coalesce(('{12.706,4.303,3.182,2.776,2.571,2.447,2.365,2.306,2.262,2.228,'
+                                 '2.201,2.179,2.160,2.145,2.131,2.120,2.110,2.101,2.093}'::float[]
+                                )[count(*) - 1], 1.96) end as within_session_half_width
+      from repeats group by attempt_id
+), idle as (
+    select session_id, sum(energy_j) / sum(duration_s) as idle_resident_w
+      from windows
+     where kind in ('idle_resident', 'idle_end') and energy_j is not null
+     group by session_id
+)
+select t.key as task_key, e.model, e.weights, e.model_commit, e.backend,
+       s.software ->> e.backend as backend_version, e.dtype, e.quantization, e.tensor_parallel,
+       e.threads, e.options, e.board, e.board_count, t.reality,
+       t.input_tokens, t.output_tokens, t.batch_size, t.replicate, p.name as protocol,
+       m.repeats, a.warmup_batches, m.measured_at, m.duration_s, m.requests,
+       m.input_tokens_total, m.output_tokens_total,
+       m.output_tokens_total / m.duration_s as output_tokens_per_s,
+       m.ttft_s, m.itl_s, m.e2e_s,
+       m.energy_j, m.energy_method, m.timing_uncertainty_j,
+       m.energy_j / nullif(m.output_tokens_total, 0) as joules_per_output_token,
+       m.within_session_half_width as joules_per_output_token_within_session_half_width,
+       m.energy_j / nullif(m.requests, 0) as joules_per_prompt,
+       m.energy_j / 3600 as energy_wh,
+       i.idle_resident_w,
+       m.energy_j - i.idle_resident_w * m.duration_s as energy_net_j,
+       m.energy_estimated_j, m.estimate_method,
+       m.energy_estimated_j / nullif(m.output_tokens_total, 0)
+           as estimated_joules_per_output_token,
+       m.cpu_package_j, m.cpu_dram_j,
+       a.marks,
+       array(select distinct r from windows w, unnest(w.reasons) r
+              where w.attempt_id = a.id order by r) as reasons,
+       array(select c.name from campaign_tasks k join campaigns c on c.id = k.campaign_id
+              where k.task_id = t.id order by c.name) as campaigns,
+       a.session_id, a.id as attempt_id
+  from attempts a
+  join tasks t on t.id = a.task_id
+  join engines e on e.id = t.engine_id
+  join protocols p on p.id = t.protocol_id
+  join sessions s on s.id = a.session_id
+  join summed m on m.attempt_id = a.id
+  left join idle i on i.session_id = a.session_id
+ where a.outcome = 'ok' and a.voided_at is null;
+
+-- name: comparable
+-- What comparisons are made from: real boards, measured energy, one kind of weights. Real weights
+-- unless the session asks otherwise: set campaign.weights = 'random'.
+create view comparable as
+select * from measurements
+ where reality = 'real' and energy_j is not null
+   and weights = coalesce(nullif(current_setting('campaign.weights', true), ''), 'real');
+
+-- name: energy_per_output_token
+-- Joules per output token, one row per configuration over its sessions.
+create view energy_per_output_token as
+select model, weights, board, board_count, backend, dtype, quantization, tensor_parallel,
+       input_tokens, output_tokens, batch_size, protocol, count(*)::int as sessions,
+       avg(joules_per_output_token) as joules_per_output_token,
+       stddev_samp(joules_per_output_token) as between_sessions_sd
+  from comparable
+ group by 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12;
+
+-- name: energy_per_prompt
+-- Joules per prompt, one row per configuration over its sessions.
+create view energy_per_prompt as
+select model, weights, board, board_count, backend, dtype, quantization, tensor_parallel,
+       input_tokens, output_tokens, batch_size, protocol, count(*)::int as sessions,
+       avg(joules_per_prompt) as joules_per_prompt,
+       stddev_samp(joules_per_prompt) as between_sessions_sd
+  from comparable
+ group by 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12;
+
+-- name: energy_wh
+-- Watt-hours per thousand prompts and per million output tokens.
+create view energy_wh as
+select model, weights, board, board_count, backend, dtype, quantization, tensor_parallel,
+       input_tokens, output_tokens, batch_size, protocol, count(*)::int as sessions,
+       avg(joules_per_prompt) / 3.6 as wh_per_thousand_prompts,
+       avg(joules_per_output_token) / 0.0036 as wh_per_million_output_tokens
+  from comparable
+ group by 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12;

@@ -1,0 +1,36 @@
+"""The contract of a meter: open a window, close it, get a Reading.
+
+Every meter passes the same conformance suite. `close` never raises for what happens to a board
+during the window: what could not be measured is None with a reason.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from db.records import Reading, Reality
+
+
+class Meter(Protocol):
+    """Meters one board group. Windows do not overlap; one is open at a time."""
+
+    #: Whether this meter can measure (not estimate) the board's energy; else why not.
+    measures: bool
+    why_not: tuple[str, ...]
+    #: SIMULATED when the driver behind it is a stand-in.
+    reality: Reality
+
+    def open(self) -> None:
+        """Start a window; returns once its start edge is fixed."""
+
+    def close(self) -> Reading:
+        """End the window at the moment of the call and report it."""
+
+    def foreign_processes(self) -> tuple[int, ...]:
+        """Pids on the group's GPUs that were not there when `freeze_processes` was called."""
+
+    def freeze_processes(self) -> None:
+        """Remember which processes belong to the session; later ones are foreign."""
+
+    def shutdown(self) -> None:
+        """End the meter's processes; safe to call twice."""
