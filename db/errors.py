@@ -15,6 +15,8 @@ Foreign exceptions become one of these once, in the adapter that owns the librar
 
 from __future__ import annotations
 
+from db.records import Measurement
+
 
 class CampaignError(Exception):
     """Root of every error raised on purpose. `exit_code` is what a verb ends with."""
@@ -71,9 +73,10 @@ class TaskFault(CampaignError):
 
 
 class InvalidMeasurement(CampaignError):
-    """A gate of the void class fired; `gate` is its name."""
+    """A gate of the void class fired; `gate` is its name, `measurement` what it judged, if any."""
 
-    def __init__(self, gate: str, message: str) -> None:
-        """Keep the gate beside the message."""
+    def __init__(self, gate: str, message: str, measurement: Measurement | None = None) -> None:
+        """Keep the gate and the voided measurement beside the message."""
         super().__init__(message)
         self.gate = gate
+        self.measurement = measurement

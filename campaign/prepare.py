@@ -1,0 +1,164 @@
+"""From settings to a campaign in the store: find the boards, expand the grid, enqueue.
+
+Everything that can be refused is refused here, before anything starts.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from campaign.catalog import Catalog, load_catalog
+from campaign.commits import hub_models, resolve
+from campaign.fit import require_runnable
+from campaign.fleet import LocalBoards
+from campaign.grid import Grid, expand
+from campaign.here import boards_here, reality_here, threads_here
+from campaign.plan import task_seconds
+from campaign.settings import Settings
+from db.embedded import default_folder
+from db.place import Place, opened
+from db.records import Board, EngineSpec, Reality, Task
+from db.results import create_campaign, engine_id, enqueue, frozen_commits, progress, write_exclusions
+from db.store import Store
+from workers.engines.registry import Limits
+from workers.rig import RigPlan
+
+#: Seconds to load an engine, before the first load was measured.
+LOAD_S = 30.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Work:
+    """An engine of the campaign: how its sessions are equipped, and estimates in seconds."""
+
+    engine: EngineSpec
+    rig: RigPlan
+    task_s: float
+    load_s: float = LOAD_S
+
+    def fits(self, slots: Mapping[str, int]) -> bool:
+        """Whether a cluster with these boards could ever hold it."""
+        return slots.get(self.engine.board, 0) >= self.engine.board_count
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Campaign:
+    """A campaign in the store; `engines` by their id there, `news` says where it stands."""
+
+    id: int
+    name: str
+    reality: Reality
+    engines: Mapping[int, Work]
+    boards: LocalBoards
+    folder: str
+    news: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Prepared:
+    """A grid that something here can run."""
+
+    settings: Settings
+    grid: Grid
+    boards: LocalBoards
+    kinds: Mapping[str, Board]
+
+    def enqueue(self, store: Store) -> Campaign:
+        """Write campaign, tasks and exclusions in one transaction; measured tasks stay measured."""
+        settings, grid = self.settings, self.grid
+        folder = default_folder()
+        with store.begin() as connection:
+            campaign_id = create_campaign(
+                connection, settings.campaign, settings.owner, settings.resolved
+            )
+            enqueue(connection, campaign_id, grid.tasks)
+            write_exclusions(connection, campaign_id, grid.exclusions)
+            engines = {
+                engine_id(connection, tasks[0].engine): self._work(tasks, folder)
+                for tasks in _by_engine(grid.tasks)
+            }
+            found = progress(connection, campaign_id)
+        states: Counter[str] = Counter()
+        for engine in found.values():
+            states.update(engine.states)
+        return Campaign(
+            id=campaign_id,
+            name=settings.campaign,
+            reality=settings.reality,
+            engines=engines,
+            boards=self.boards,
+            folder=str(folder),
+            news=_news(settings.campaign, states, grid),
+        )
+
+    def _work(self, tasks: Sequence[Task], folder: Path) -> Work:
+        """Return how the sessions of these tasks' engine are equipped."""
+        meter, engine = self.settings.meter, tasks[0].engine
+        workloads = [task.workload for task in tasks]
+        limits = Limits(
+            context_tokens=max(w.input_tokens + w.output_tokens for w in workloads),
+            batch_size=max(w.batch_size for w in workloads),
+        )
+        return Work(
+            engine=engine,
+            task_s=task_seconds(self.settings.protocol),
+            rig=RigPlan(
+                limits=limits,
+                meters=meter.names,
+                interval_s=meter.interval_s,
+                gates=meter.gates,
+                weights_folder=str(folder / "weights"),
+                board=self.kinds.get(engine.board, Board(slug=engine.board)),
+            ),
+        )
+
+
+def prepare(settings: Settings, place: Place) -> Prepared:
+    """Expand the grid against what is here; raises Infeasible if nothing of it can run here."""
+    catalog = load_catalog(Path(settings.catalog) if settings.catalog else None)
+    settings = replace(settings, reality=reality_here(settings))
+    here, counts = boards_here(settings, catalog)
+    grid = expand(settings, catalog, here, _commits(settings, catalog, place))
+    require_runnable(grid, counts)
+    gpus = 0 if settings.cluster.kind == "simulated" else sum(
+        count for slug, count in counts.items() if not slug.startswith("cpu:")
+    )
+    boards = LocalBoards(counts=counts, gpus=gpus, threads=threads_here())
+    kinds = {board.slug: board for board in here}
+    return Prepared(settings=settings, grid=grid, boards=boards, kinds=kinds)
+
+
+def _commits(settings: Settings, catalog: Catalog, place: Place) -> dict[str, str]:
+    """Return the commits of real weights; asks store and hub only if there are any."""
+    names = hub_models(settings, catalog)
+    if not names:
+        return {}
+    with opened(place) as store:
+        frozen = store.store.retrying(lambda c: frozen_commits(c, settings.campaign))
+    return resolve(names, frozen)
+
+
+def _by_engine(tasks: Sequence[Task]) -> list[list[Task]]:
+    groups: dict[int, list[Task]] = {}
+    for task in tasks:
+        groups.setdefault(id(task.engine), []).append(task)
+    return list(groups.values())
+
+
+def _news(name: str, states: Mapping[str, int], grid: Grid) -> str:
+    """Return where the campaign stands, in a line."""
+    total, done = len(grid.tasks), states.get("done", 0)
+    left = states.get("pending", 0) + states.get("leased", 0)
+    words = [f"{name}: {total} tasks"]
+    words.append(f"{done} already measured" if done else "none measured yet")
+    words.append(f"{left} left" if left else "nothing left to measure")
+    excluded = sum(e.points for e in grid.exclusions)
+    if excluded:
+        reasons = sorted({e.reason for e in grid.exclusions})
+        words.append(f"{excluded} points excluded ({', '.join(reasons)})")
+    return ", ".join(words)
+
+

@@ -1,0 +1,115 @@
+"""SIGKILL of the driver, the actor or Postgres at every named point; the same command completes."""
+
+from __future__ import annotations
+
+import os
+import signal
+
+import pytest
+
+from tests.crash.conftest import Site, until
+from workers.killpoints import POINTS
+
+ACCEPTED = """
+select t.id, count(a.id) from tasks t
+  left join attempts a on a.task_id = t.id and a.outcome = 'ok' and a.voided_at is null
+ group by t.id
+"""
+LEFTOVERS = """
+select (select count(*) from attempts where outcome is null)
+     + (select count(*) from sessions where outcome is null)
+     + (select count(*) from tasks where state <> 'done')
+"""
+
+
+def whole(site: Site) -> None:
+    """Assert that every task has exactly one accepted result and nothing is left over."""
+    assert sorted(count for _, count in site.facts(ACCEPTED)) == [1, 1, 1]
+    assert site.facts(LEFTOVERS) == [(0,)]
+    until(lambda: not site.ours(), "no orphan process")
+
+
+@pytest.mark.parametrize("point", POINTS)
+def test_killed_actor_is_replaced_by_the_running_driver(site: Site, point: str) -> None:
+    run = site.start(hold_at=point)
+    os.kill(site.held_pid(point), signal.SIGKILL)
+    code, said, err = site.finish(run)
+    assert code == 0, err
+    assert said["tasks"] == {"done": 3}
+    whole(site)
+
+
+@pytest.mark.parametrize("point", POINTS)
+def test_killed_driver_is_resumed_by_the_same_command(site: Site, point: str) -> None:
+    run = site.start(hold_at=point)
+    site.held_pid(point)
+    run.kill()
+    run.communicate()
+    code, said, err = site.finish(site.start())
+    assert code == 0, err
+    assert said["tasks"] == {"done": 3}
+    whole(site)
+
+
+@pytest.mark.parametrize("point", POINTS)
+def test_killed_postgres_is_revived_by_the_run_itself(site: Site, point: str) -> None:
+    run = site.start(hold_at=point)
+    site.held_pid(point)
+    os.kill(site.postmaster(), signal.SIGKILL)
+    site.let_go(point)
+    code, said, err = site.finish(run)
+    assert code == 0, err
+    assert said["tasks"] == {"done": 3}
+    whole(site)
+
+
+def test_running_again_measures_nothing_twice(site: Site) -> None:
+    code, _, err = site.finish(site.start())
+    assert code == 0, err
+    before = site.facts("select id, closed_at from attempts order by id")
+    code, said, err = site.finish(site.start())
+    assert code == 0, err
+    assert "3 already measured" in err
+    assert said["tasks"] == {"done": 3}
+    assert site.facts("select id, closed_at from attempts order by id") == before
+
+
+def test_first_interrupt_finishes_the_task_and_the_second_command_the_rest(site: Site) -> None:
+    run = site.start(hold_at="in_window")
+    site.held_pid("in_window")
+    run.send_signal(signal.SIGINT)
+    assert run.stderr is not None
+    until(lambda: "once more to give them back" in run.stderr.readline(), "the driver drains")
+    site.let_go("in_window")
+    code, said, err = site.finish(run)
+    assert code == 130, err
+    assert said["tasks"] == {"done": 1, "pending": 2}
+    code, said, err = site.finish(site.start())
+    assert (code, said["tasks"]) == (0, {"done": 3}), err
+    whole(site)
+
+
+def test_second_interrupt_gives_the_task_back_free_of_charge(site: Site) -> None:
+    run = site.start(hold_at="in_window")
+    site.held_pid("in_window")
+    run.send_signal(signal.SIGINT)
+    assert run.stderr is not None
+    until(lambda: "once more to give them back" in run.stderr.readline(), "the driver drains")
+    run.send_signal(signal.SIGINT)
+    code, said, err = site.finish(run)
+    assert code == 130, err
+    assert said["tasks"] == {"pending": 3}
+    assert site.facts("select outcome, count(*) from attempts group by 1") == [("released", 1)]
+    assert site.facts("select sum(faults + losses + invalids) from tasks") == [(0,)]
+    code, said, err = site.finish(site.start())
+    assert (code, said["tasks"]) == (0, {"done": 3}), err
+    whole(site)
+
+
+def test_two_drivers_of_one_campaign_share_the_work(site: Site) -> None:
+    runs = [site.start(), site.start()]
+    for run in runs:
+        code, said, err = site.finish(run)
+        assert code == 0, err
+        assert said["tasks"] == {"done": 3}
+    whole(site)

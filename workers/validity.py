@@ -1,0 +1,142 @@
+"""The gates: what voids a measurement, and what only marks it.
+
+A void gate raises InvalidMeasurement, the attempt is tried again. A mark is stored with the
+accepted row, views can exclude it. Thresholds come from the meter's configuration.
+"""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from db.errors import InvalidMeasurement
+from db.records import Batch, GpuEnergy, MeasurementProtocol, Window, Workload
+
+#: Clock event reasons that mean the board could not run as asked.
+THERMAL_THROTTLES = frozenset({"hw_slowdown", "hw_thermal", "sw_thermal", "power_brake"})
+
+#: Two-sided 95 % quantiles of Student's t by degrees of freedom, from 1.
+T_95 = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228, 2.201, 2.179,
+        2.160, 2.145, 2.131, 2.120, 2.110, 2.101, 2.093)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Gates:
+    """Thresholds: `counter_disagreement` is relative, beyond both uncertainties; a window below
+    `short_window_s` is marked; `temperature_drift_c` is between the first and last repeat."""
+
+    counter_disagreement: float = 0.02
+    short_window_s: float = 5.0
+    temperature_drift_c: float = 5.0
+
+
+def half_width(values: Sequence[float]) -> float | None:
+    """Return the 95 % half-width of a mean over repeats; None with fewer than two."""
+    if len(values) < 2:  # noqa: PLR2004 - a spread needs two
+        return None
+    degrees = len(values) - 1
+    quantile = T_95[degrees - 1] if degrees <= len(T_95) else 1.96
+    return quantile * statistics.stdev(values) / math.sqrt(len(values))
+
+
+def relative_half_width(windows: Sequence[Window]) -> float | None:
+    """Return the relative 95 % half-width over repeats: of joules per output token where measured,
+    else of seconds per output token."""
+    costs = [_cost(w) for w in windows]
+    width = half_width(costs)
+    return None if width is None else width / statistics.fmean(costs)
+
+
+def _cost(window: Window) -> float:
+    energy = window.reading.energy_j
+    return (window.reading.duration_s if energy is None else energy) / window.output_tokens
+
+
+def check_batch(batch: Batch, workload: Workload, *, prefix_caching: bool) -> None:
+    """Void on a wrong number of requests or tokens, and on cache hits nobody asked for."""
+    if len(batch.requests) != workload.batch_size:
+        message = f"{len(batch.requests)} of {workload.batch_size} requests came back"
+        raise InvalidMeasurement("batch_not_reached", message)
+    for request in batch.requests:
+        counts = (request.input_tokens, request.output_tokens)
+        if counts != (workload.input_tokens, workload.output_tokens):
+            message = f"{counts} tokens in a request, not {workload.label}"
+            raise InvalidMeasurement("wrong_token_count", message)
+    if batch.prefix_cache_hit_tokens and not prefix_caching:
+        message = f"{batch.prefix_cache_hit_tokens} prompt tokens came from the prefix cache"
+        raise InvalidMeasurement("prefix_cache_hit", message)
+
+
+def judge(
+    windows: Sequence[Window],
+    protocol: MeasurementProtocol,
+    gates: Gates,
+    foreign: Sequence[int],
+) -> tuple[str, ...]:
+    """Return the marks of a task's repeats; raises InvalidMeasurement where a gate voids them."""
+    if foreign:
+        pids = ", ".join(map(str, foreign))
+        raise InvalidMeasurement("foreign_process", f"processes {pids} used the group's GPUs")
+    for window in windows:
+        for gpu in _group(window):
+            _void_gpu(gpu)
+        if window.reading.energy_j is None and protocol.energy == "measured":
+            reasons = ", ".join(window.reading.reasons)
+            raise InvalidMeasurement("no_energy", f"energy was asked for but is missing: {reasons}")
+    return tuple(dict.fromkeys(_marks(windows, protocol, gates)))
+
+
+def _group(window: Window) -> list[GpuEnergy]:
+    return [gpu for gpu in window.reading.gpus if not gpu.sibling]
+
+
+def _void_gpu(gpu: GpuEnergy) -> None:
+    if "gpu_lost" in gpu.reasons:
+        raise InvalidMeasurement("gpu_lost", f"{gpu.name} ({gpu.uuid}) was lost")
+    if "counter_reset" in gpu.reasons and gpu.energy_j is None:
+        raise InvalidMeasurement("counter_reset", f"the counter of {gpu.uuid} was reset")
+    hot = THERMAL_THROTTLES.intersection(gpu.throttle_reasons)
+    if hot:
+        message = f"{gpu.uuid} was throttled: {', '.join(sorted(hot))}"
+        raise InvalidMeasurement("throttled_thermal", message)
+
+
+def _marks(
+    windows: Sequence[Window], protocol: MeasurementProtocol, gates: Gates
+) -> Iterator[str]:
+    if any(w.reading.energy_j is None for w in windows):
+        yield "no_energy"
+    if min(w.reading.duration_s for w in windows) < gates.short_window_s:
+        yield "short_window"
+    spread = relative_half_width(windows)
+    if spread is None or spread > protocol.interval_target:
+        yield "interval_wide"
+    for window in windows:
+        for gpu in _group(window):
+            yield from _gpu_marks(gpu, gates)
+    if _drift_c(windows) > gates.temperature_drift_c:
+        yield "temperature_drift"
+
+
+def _gpu_marks(gpu: GpuEnergy, gates: Gates) -> Iterator[str]:
+    if "sw_power_cap" in gpu.throttle_reasons:
+        yield "throttled_power"
+    if "sample_gap" in gpu.reasons and gpu.energy_j is not None:
+        yield "sample_gap"
+    if gpu.counter_j is not None and gpu.integrated_j is not None:
+        allowed = (gpu.timing_uncertainty_j or 0.0) + gates.counter_disagreement * gpu.counter_j
+        if abs(gpu.counter_j - gpu.integrated_j) > allowed:
+            yield "counter_disagrees"
+
+
+def _drift_c(windows: Sequence[Window]) -> float:
+    """Return the largest change of a GPU's temperature between first and last repeat, in °C."""
+    first = {g.uuid: g.temperature_c for g in _group(windows[0])}
+    changes = [
+        abs(gpu.temperature_c - before)
+        for gpu in _group(windows[-1])
+        if gpu.temperature_c is not None and (before := first.get(gpu.uuid)) is not None
+    ]
+    return max(changes, default=0.0)
