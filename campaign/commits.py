@@ -17,7 +17,9 @@ from db.records import Weights
 
 def hub_models(settings: Settings, catalog: Catalog) -> list[str]:
     """Return the names of the models whose real weights come from a hub."""
-    asked = {p: None for axes in settings.blocks.values() for p in product(axes.model, axes.weights)}
+    asked = {
+        p: None for axes in settings.blocks.values() for p in product(axes.model, axes.weights)
+    }
     found = [catalog.model(name, weights) for name, weights in asked]
     return [m.name for m in found if m.weights is Weights.REAL and m.folder is None]
 
@@ -32,8 +34,8 @@ def resolve(names: Iterable[str], frozen: Mapping[str, str]) -> dict[str, str]:
 
 def _commit(name: str) -> str:
     try:
-        from huggingface_hub import HfApi  # noqa: PLC0415 - only real weights need it
-        from huggingface_hub.errors import HfHubHTTPError  # noqa: PLC0415
+        from huggingface_hub import HfApi
+        from huggingface_hub.errors import HfHubHTTPError
     except ImportError as error:
         message = f"model {name}: real weights need huggingface_hub: pip install 'campaign[hf]'"
         raise ConfigError(message) from error
@@ -47,4 +49,4 @@ def _commit(name: str) -> str:
         ) from error
     if commit is None:
         raise ConfigError(f"model {name}: the hub names no commit of its main branch")
-    return commit
+    return str(commit)

@@ -14,7 +14,7 @@ import time
 import uuid
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
 from types import FrameType
 
@@ -53,11 +53,20 @@ def main(args: argparse.Namespace) -> int:
         campaign = prepared.enqueue(store.store)
         live.say(campaign.news)
         driver = Driver(settings, campaign, place, store.store, live)
-        interrupted = driver.run()
+        with _ray_words_aside(campaign.logs):
+            interrupted = driver.run()
         complete = show_outcome(store.store, campaign, as_json=args.json)
     if interrupted:
         return 130
     return 0 if complete else 4
+
+
+@contextmanager
+def _ray_words_aside(logs: Path) -> Iterator[None]:
+    """Send what Ray prints on stdout, which is for data, to a file beside the sessions' logs."""
+    logs.mkdir(parents=True, exist_ok=True)
+    with (logs / "ray.log").open("a") as file, redirect_stdout(file):
+        yield
 
 
 class Driver:
@@ -168,8 +177,6 @@ class Driver:
 
     def _assignment(self, work: Work, engine_id: int) -> Assignment:
         settings, session_id = self._settings, uuid.uuid4()
-        logs = Path(self._campaign.folder) / "logs"
-        logs.mkdir(parents=True, exist_ok=True)
         return Assignment(
             session_id=session_id,
             campaign_id=self._campaign.id,
@@ -182,7 +189,7 @@ class Driver:
             idle_s=settings.protocol.idle_s,
             task_deadline_s=settings.store.task_deadline_s,
             lock_wait_s=settings.cluster.board_wait_s,
-            stderr=str(logs / f"{session_id}.log"),
+            stderr=str(self._campaign.logs / f"{session_id}.log"),
         )
 
     def _land(self, flight: Flight, report: Report) -> None:
@@ -226,8 +233,7 @@ class Driver:
 
     @contextmanager
     def _listening(self) -> Iterator[None]:
-        """Count Ctrl-C and SIGTERM: once drains, twice releases. Ray installs its own handlers on
-        start, so ours come after."""
+        """Count Ctrl-C and SIGTERM: once drains, twice releases. Ray's handlers come before."""
         signals = (signal.SIGINT, signal.SIGTERM)
         before = {number: signal.signal(number, self._interrupt) for number in signals}
         try:
@@ -236,7 +242,7 @@ class Driver:
             for number, handler in before.items():
                 signal.signal(number, handler)
 
-    def _interrupt(self, number: int, frame: FrameType | None) -> None:
+    def _interrupt(self, _number: int, _frame: FrameType | None) -> None:
         self._interrupts += 1
         self._woken.set()
 

@@ -17,12 +17,15 @@ from typing import Any
 
 import psutil
 
-from db.errors import ConfigError
+from db.errors import ConfigError, NodeUnfit
 from workers.actor import SessionActor
 from workers.process import boot_id
 from workers.session import Assignment, Ending, Report
 
 log = logging.getLogger("campaign.fleet")
+
+#: Sessions exchange a few kilobytes; Ray's default would take a third of the memory.
+OBJECT_STORE_BYTES = 96 * 2**20
 
 #: Seconds an actor gets to die of Ray's kill before its process group is killed.
 KILL_GRACE_S = 2.0
@@ -69,7 +72,7 @@ class Fleet:
 
     def start(self) -> None:
         """Join the cluster at `address`, or start a local Ray that offers this host's boards."""
-        import ray  # noqa: PLC0415 - 1 s, and only `run` needs it
+        import ray
 
         quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
         if self._address is not None:
@@ -83,19 +86,25 @@ class Fleet:
         slots = {_resource(slug): count for slug, count in self._local.counts.items()}
         os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
         os.environ.setdefault("RAY_DISABLE_DOCKER_CPU_WARNING", "1")
-        ray.init(
-            address="local",
-            num_cpus=max(self._local.threads, sum(self._local.counts.values())),
-            num_gpus=self._local.gpus,
-            resources=slots,
-            include_dashboard=False,
-            object_store_memory=96 * 2**20,
-            **quiet,
-        )
+        os.environ.setdefault("RAY_raylet_start_wait_time_s", "180")  # a busy machine is slow
+        try:
+            ray.init(
+                address="local",
+                num_cpus=max(self._local.threads, sum(self._local.counts.values())),
+                num_gpus=self._local.gpus,
+                resources=slots,
+                include_dashboard=False,
+                object_store_memory=OBJECT_STORE_BYTES,
+                **quiet,
+            )
+        except Exception as error:  # noqa: BLE001 - Ray raises plain Exception here
+            words = " ".join(str(error).split())[:200]
+            message = f"Ray did not start on this machine: {words} (logs: /tmp/ray/session_latest)"
+            raise NodeUnfit(message) from error
 
     def slots(self) -> dict[str, int]:
         """Return the boards of the cluster by slug."""
-        import ray  # noqa: PLC0415
+        import ray
 
         if self._address is None:
             return dict(self._local.counts)
@@ -108,7 +117,7 @@ class Fleet:
 
     def launch(self, assignment: Assignment) -> Flight:
         """Start an actor for an assignment on a board of its kind; returns at once."""
-        import ray  # noqa: PLC0415
+        import ray
 
         engine = assignment.engine
         options: dict[str, Any] = {
@@ -135,7 +144,7 @@ class Fleet:
         A session whose actor died reports FAILED with kind ``actor_died``; one that could not be
         created in time reports UNFIT.
         """
-        import ray  # noqa: PLC0415
+        import ray
 
         if not self.flights:
             return []
@@ -151,7 +160,7 @@ class Fleet:
 
     def _look_after(self, flight: Flight, ended: list[tuple[Flight, Report]]) -> None:
         """Learn where a session's process is; give up on one that was never created."""
-        import ray  # noqa: PLC0415
+        import ray
 
         if flight.process_group is not None:
             return
@@ -170,7 +179,7 @@ class Fleet:
 
     def kill(self, flight: Flight) -> None:
         """End a session's actor and everything it started."""
-        import ray  # noqa: PLC0415
+        import ray
 
         if flight in self.flights:
             self.flights.remove(flight)
@@ -183,7 +192,7 @@ class Fleet:
 
     def shutdown(self) -> None:
         """Kill what still runs and leave Ray; a local Ray ends with it."""
-        import ray  # noqa: PLC0415
+        import ray
 
         for flight in list(self.flights):
             self.kill(flight)
@@ -204,9 +213,9 @@ def _end_group(group: int) -> None:
         os.killpg(group, signal.SIGKILL)
 
 
-def _where(ref: Any) -> tuple[str, int] | None:
-    import ray  # noqa: PLC0415
-    from ray.exceptions import RayError  # noqa: PLC0415
+def _where(ref: object) -> tuple[str, int] | None:
+    import ray
+    from ray.exceptions import RayError
 
     try:
         found: tuple[str, int] = ray.get(ref)
@@ -215,10 +224,10 @@ def _where(ref: Any) -> tuple[str, int] | None:
     return found
 
 
-def _report(ref: Any) -> Report:
+def _report(ref: object) -> Report:
     """Return a session's report; a dead actor becomes one."""
-    import ray  # noqa: PLC0415
-    from ray.exceptions import RayError  # noqa: PLC0415
+    import ray
+    from ray.exceptions import RayError
 
     try:
         report: Report = ray.get(ref)

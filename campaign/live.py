@@ -10,6 +10,7 @@ import sys
 import time
 from dataclasses import dataclass
 from types import TracebackType
+from typing import Self
 
 from rich.console import Console, Group
 from rich.live import Live as RichLive
@@ -65,7 +66,7 @@ class Live:
         self._terminal = self._console.is_terminal
         self._last = ""
 
-    def __enter__(self) -> Live:
+    def __enter__(self) -> Self:
         """Start the block on a terminal."""
         if self._terminal:
             self._rich.start()
@@ -114,11 +115,12 @@ def _block(snapshot: Snapshot) -> Group:
 
 def _si(value: float) -> str:
     """Return a number with three digits and a metric prefix, ending in a space."""
-    for prefix in ("", "k", "M", "G"):
-        if abs(value) < 1000 or prefix == "G":
-            break
-        value /= 1000
-    return f"{value:.3g} {prefix}"
+    step = 1000.0
+    for prefix in ("", "k", "M"):
+        if abs(value) < step:
+            return f"{value:.3g} {prefix}"
+        value /= step
+    return f"{value:.3g} G"
 
 
 def _clock(seconds: float) -> str:

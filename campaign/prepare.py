@@ -21,7 +21,14 @@ from campaign.settings import Settings
 from db.embedded import default_folder
 from db.place import Place, opened
 from db.records import Board, EngineSpec, Reality, Task
-from db.results import create_campaign, engine_id, enqueue, frozen_commits, progress, write_exclusions
+from db.results import (
+    create_campaign,
+    engine_id,
+    enqueue,
+    frozen_commits,
+    progress,
+    write_exclusions,
+)
 from db.store import Store
 from workers.engines.registry import Limits
 from workers.rig import RigPlan
@@ -46,14 +53,17 @@ class Work:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Campaign:
-    """A campaign in the store; `engines` by their id there, `news` says where it stands."""
+    """A campaign in the store; `engines` by their id there.
+
+    `logs` is the folder of its sessions' logs, `news` says where it stands.
+    """
 
     id: int
     name: str
     reality: Reality
     engines: Mapping[int, Work]
     boards: LocalBoards
-    folder: str
+    logs: Path
     news: str
 
 
@@ -90,7 +100,7 @@ class Prepared:
             reality=settings.reality,
             engines=engines,
             boards=self.boards,
-            folder=str(folder),
+            logs=folder / "logs",
             news=_news(settings.campaign, states, grid),
         )
 
@@ -123,8 +133,10 @@ def prepare(settings: Settings, place: Place) -> Prepared:
     here, counts = boards_here(settings, catalog)
     grid = expand(settings, catalog, here, _commits(settings, catalog, place))
     require_runnable(grid, counts)
-    gpus = 0 if settings.cluster.kind == "simulated" else sum(
-        count for slug, count in counts.items() if not slug.startswith("cpu:")
+    gpus = (
+        0
+        if settings.cluster.kind == "simulated"
+        else sum(count for slug, count in counts.items() if not slug.startswith("cpu:"))
     )
     boards = LocalBoards(counts=counts, gpus=gpus, threads=threads_here())
     kinds = {board.slug: board for board in here}
@@ -160,5 +172,3 @@ def _news(name: str, states: Mapping[str, int], grid: Grid) -> str:
         reasons = sorted({e.reason for e in grid.exclusions})
         words.append(f"{excluded} points excluded ({', '.join(reasons)})")
     return ", ".join(words)
-
-

@@ -1,7 +1,7 @@
 """Claim, beat, finish, give back, reap: the only statements that move a task between states.
 
-Each method is one statement of leases.sql in one transaction. All but `give_back` and
-`finish` are idempotent as they stand; those two ask for the outcome when a reply was lost.
+Each method is one statement of leases.sql in one transaction, and may be sent again when a reply
+was lost: it then returns what was decided the first time.
 """
 
 from __future__ import annotations
@@ -12,10 +12,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy.engine import Connection
+from sqlalchemy.exc import IntegrityError
 
 from db.errors import LeaseLost
 from db.records import Measurement, MeasurementProtocol, Outcome, Reality, TaskState, Workload
 from db.results import read_protocol, write_windows
+from db.storable import storable_text
 from db.store import Store, rows, statements
 
 SQL = statements("leases.sql")
@@ -60,6 +62,12 @@ class Leases:
 
     def claim(self, campaign_id: int, engine_id: int, session_id: uuid.UUID) -> Claim | None:
         """Lease the next pending task of an engine; None when there is none now."""
+        try:
+            return self._claim(campaign_id, engine_id, session_id)
+        except IntegrityError:  # opened, its reply lost, and taken back before it was sent again
+            return self._claim(campaign_id, engine_id, session_id)
+
+    def _claim(self, campaign_id: int, engine_id: int, session_id: uuid.UUID) -> Claim | None:
         lease_id = uuid.uuid4()
         values = {
             "campaign_id": campaign_id,
@@ -86,7 +94,7 @@ class Leases:
     ) -> Outcome:
         """Write a measurement; returns OK if it is the task's result, else SUPERSEDED.
 
-        Sent again after a lost reply it returns what was decided the first time.
+        Returns the outcome it had before if the attempt had been closed by its own session.
         """
         values = {
             "lease_id": lease_id,
@@ -97,7 +105,7 @@ class Leases:
         def work(connection: Connection) -> Outcome:
             written = rows(connection, SQL["finish"], values)
             if not written:
-                return _decided(connection, lease_id)
+                return Outcome(_decided(connection, lease_id).outcome)
             write_windows(connection, measurement.windows, session_id, written[0].id)
             return Outcome(written[0].outcome)
 
@@ -123,7 +131,7 @@ class Leases:
             "lease_id": lease_id,
             "outcome": str(outcome),
             "kind": kind,
-            "error": error,
+            "error": storable_text(error),
             "permanent": permanent,
             "marks": list(measurement.marks) if measurement else [],
             "delay_s": policy.retry_delay_s if outcome is Outcome.FAULTED else 0.0,
@@ -134,7 +142,8 @@ class Leases:
         def work(connection: Connection) -> TaskState | None:
             closed = rows(connection, SQL["give_back"], values)
             if not closed:
-                return None
+                decided = _decided(connection, lease_id)
+                return TaskState(decided.state) if decided.outcome == outcome else None
             if measurement is not None:
                 write_windows(connection, measurement.windows, session_id, closed[0].id)
             return TaskState(closed[0].state)
@@ -189,8 +198,9 @@ def _claim(connection: Connection, row: Any, lease_id: uuid.UUID) -> Claim:
     )
 
 
-def _decided(connection: Connection, lease_id: uuid.UUID) -> Outcome:
-    known = rows(connection, SQL["outcome"], {"lease_id": lease_id})
+def _decided(connection: Connection, lease_id: uuid.UUID) -> Any:
+    """Return (outcome, state) of the attempt of a lease and its task."""
+    known = rows(connection, SQL["decided"], {"lease_id": lease_id})
     if not known:
         raise LeaseLost(f"no attempt was ever opened with lease {lease_id}")
-    return Outcome(known[0].outcome)
+    return known[0]

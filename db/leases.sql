@@ -1,6 +1,9 @@
--- The lease statements. Only Postgres' clock counts. The fence is tasks.lease_id: a claim writes it
--- on the task's own row and nothing but the next claim changes it, so that a statement which had to
--- wait for that row sees the newest value when it gets it (a look at another table would not).
+-- The lease statements. Only Postgres' clock counts. The fence is tasks.lease_id, and it stands on the
+-- task's own row: a statement that had to wait for that row sees the newest value when it gets it
+-- (a look at another table would not). It names the newest attempt as long as that may still finish:
+-- a claim replaces it, a fault or a gate clears it; reap, bury and release leave it, so that a
+-- measurement that comes late counts while nobody else has begun.
+-- Every statement takes the task's row before the attempt's, so that none waits the other way round.
 
 -- name: claim
 -- Lease the next task of an engine and open its attempt; the same lease_id sent again gets the same task.
@@ -17,7 +20,7 @@ with mine as (
        and not exists (select from mine)
      order by t.ordinal, t.id
      limit 1
-       for update skip locked
+       for no key update skip locked
 ), leased as (
     update tasks t
        set state = 'leased', lease_id = %(lease_id)s, attempts = t.attempts + 1, not_before = null,
@@ -46,23 +49,22 @@ with accepted as (
        set state = 'done', lease_expires_at = null, not_before = null, reason = null
       from attempts a
      where a.lease_id = %(lease_id)s
-       and (a.outcome is null or a.outcome = 'lost')
-       and t.id = a.task_id
-       and t.lease_id = %(lease_id)s
-       and t.state <> 'done'
+       and (a.outcome is null or a.outcome in ('lost', 'released'))
+       and t.id = a.task_id and t.lease_id = a.lease_id and t.state <> 'done'
  returning t.id
 )
 update attempts a
    set outcome = case when exists (select from accepted) then 'ok' else 'superseded' end,
-       closed_at = now(), warmup_batches = %(warmup_batches)s, marks = %(marks)s,
-       kind = null, error = null
+       closed_at = now(), warmup_batches = %(warmup_batches)s, marks = %(marks)s
  where a.lease_id = %(lease_id)s
-   and (a.outcome is null or a.outcome = 'lost')
+   and (a.outcome is null or a.outcome in ('lost', 'released'))
 returning a.id, a.outcome;
 
--- name: outcome
--- How the attempt of a lease ended, for a caller whose reply was lost.
-select id, outcome from attempts where lease_id = %(lease_id)s;
+-- name: decided
+-- How the attempt of a lease ended and what became of its task, for a caller whose reply was lost.
+select a.outcome, case when t.attempts = a.number then t.state else 'pending' end as state
+  from attempts a join tasks t on t.id = a.task_id
+ where a.lease_id = %(lease_id)s;
 
 -- name: give_back
 -- Close an attempt without a result (faulted, invalid or released) and settle its task.
@@ -70,16 +72,16 @@ with settled as (
     update tasks t
        set faults = t.faults + (%(outcome)s::text = 'faulted')::int,
            invalids = t.invalids + (%(outcome)s::text = 'invalid')::int,
+           lease_id = case when %(outcome)s::text = 'released' then t.lease_id end,
            lease_expires_at = null,
-           not_before = now() + make_interval(secs => %(delay_s)s),
-           state = case when %(permanent)s::bool
-                          or t.faults + (%(outcome)s::text = 'faulted')::int >= %(max_faults)s
-                          or t.invalids + (%(outcome)s::text = 'invalid')::int >= %(max_invalid)s
-                        then 'quarantined' else 'pending' end,
-           reason = case when %(permanent)s::bool
-                           or t.faults + (%(outcome)s::text = 'faulted')::int >= %(max_faults)s
-                           or t.invalids + (%(outcome)s::text = 'invalid')::int >= %(max_invalid)s
-                         then concat_ws(':', %(outcome)s::text, %(kind)s::text) end
+           (state, reason, not_before) = (
+               select case when ends then 'quarantined' else 'pending' end,
+                      case when ends then concat_ws(':', %(outcome)s::text, %(kind)s::text) end,
+                      case when not ends then now() + make_interval(secs => %(delay_s)s) end
+                 from (select %(permanent)s::bool
+                           or (%(outcome)s::text = 'faulted' and t.faults + 1 >= %(max_faults)s)
+                           or (%(outcome)s::text = 'invalid' and t.invalids + 1 >= %(max_invalid)s)
+                      ) budget (ends))
      where t.lease_id = %(lease_id)s and t.state = 'leased'
  returning t.id, t.state
 )
@@ -149,7 +151,7 @@ returning a.task_id;
 -- name: quarantine_engine
 -- An engine that cannot load takes its remaining tasks out of the campaign in one statement.
 update tasks t
-   set state = 'quarantined', reason = %(reason)s
+   set state = 'quarantined', reason = %(reason)s, not_before = null
  where t.engine_id = %(engine_id)s and t.state = 'pending'
    and exists (select from campaign_tasks c
                 where c.task_id = t.id and c.campaign_id = %(campaign_id)s)
@@ -158,7 +160,7 @@ returning t.id;
 -- name: exclude_larger
 -- An out-of-memory fault excludes what is provably larger on the same engine, never what is equal.
 update tasks t
-   set state = 'excluded', reason = 'out_of_memory'
+   set state = 'excluded', reason = 'out_of_memory', not_before = null
   from tasks small
  where small.id = %(task_id)s and t.engine_id = small.engine_id and t.state = 'pending'
    and t.batch_size >= small.batch_size

@@ -54,9 +54,7 @@ def opened(place: Place, *, upgrade: bool = False) -> Iterator[OpenStore]:
         store = Store(place.url)
         try:
             schema.upgrade(store) if upgrade else schema.check(store)
-            yield OpenStore(
-                store=store, url=store.url, reader_url=place.reader_url, embedded=None
-            )
+            yield OpenStore(store=store, url=store.url, reader_url=place.reader_url, embedded=None)
         finally:
             store.close()
         return

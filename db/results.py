@@ -6,15 +6,14 @@ bare copy. Everything here runs inside a transaction the caller opened.
 
 from __future__ import annotations
 
-import json
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, TypeVar
 
 import sqlalchemy as sa
-from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.dialects.postgresql import ARRAY, insert
 from sqlalchemy.engine import Connection
 
 from db import tables
@@ -28,9 +27,11 @@ from db.records import (
     Task,
     Window,
 )
+from db.storable import storable_json, storable_text
 from db.store import rows, statements
 
 SQL = statements("results.sql")
+Spec = TypeVar("Spec", EngineSpec, MeasurementProtocol)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,9 +79,13 @@ def engine_id(connection: Connection, engine: EngineSpec) -> int:
 
 def protocol_id(connection: Connection, protocol: MeasurementProtocol) -> int:
     """Return the id of a protocol, writing it on first sight."""
-    numbers = {name: getattr(protocol, name) for name in PROTOCOL_FIELDS}
+    numbers = _numbers(protocol)
     values = {"digest": digest(numbers), "name": protocol.name, "numbers": numbers}
     return _upsert(connection, tables.protocols, values)
+
+
+def _numbers(protocol: MeasurementProtocol) -> dict[str, Any]:
+    return {name: getattr(protocol, name) for name in PROTOCOL_FIELDS}
 
 
 def read_protocol(connection: Connection, protocol: int) -> MeasurementProtocol:
@@ -105,10 +110,10 @@ def enqueue(connection: Connection, campaign_id: int, tasks: Sequence[Task]) -> 
     Tasks queued or measured before, by any campaign, are shared. A task the campaign asked for
     earlier and no longer does leaves the campaign; its results stay in the store.
     """
-    engines = {id(t.engine): t.engine for t in tasks}
-    engine_ids = {key: engine_id(connection, engine) for key, engine in engines.items()}
-    protocols = {id(t.protocol): t.protocol for t in tasks}
-    protocol_ids = {key: protocol_id(connection, p) for key, p in protocols.items()}
+    engine_ids = _ids(connection, (t.engine for t in tasks), engine_digest, engine_id)
+    protocol_ids = _ids(
+        connection, (t.protocol for t in tasks), lambda p: digest(_numbers(p)), protocol_id
+    )
     connection.exec_driver_sql(SQL["stage"])
     cursor = connection.connection.cursor()
     with cursor.copy(SQL["copy"]) as copy:
@@ -120,6 +125,24 @@ def enqueue(connection: Connection, campaign_id: int, tasks: Sequence[Task]) -> 
     new = connection.exec_driver_sql(SQL["enqueue"]).rowcount
     connection.exec_driver_sql(SQL["ask_for"], {"campaign_id": campaign_id})
     return new
+
+
+def _ids(
+    connection: Connection,
+    specs: Iterable[Spec],
+    digest_of: Callable[[Spec], str],
+    write: Callable[[Connection, Spec], int],
+) -> dict[int, int]:
+    """Return the row of each object, by its `id()`.
+
+    Written in the order of their digests, so that two enqueues that share some never wait for
+    each other.
+    """
+    objects = {id(spec): spec for spec in specs}
+    digests = {key: digest_of(spec) for key, spec in objects.items()}
+    distinct = {digests[key]: spec for key, spec in objects.items()}
+    written = {name: write(connection, distinct[name]) for name in sorted(distinct)}
+    return {key: written[name] for key, name in digests.items()}
 
 
 def write_exclusions(
@@ -147,7 +170,8 @@ def write_exclusions(
 def done_keys(connection: Connection, keys: Sequence[str]) -> set[str]:
     """Return which of the task keys have a result."""
     table = tables.tasks
-    query = sa.select(table.c.key).where(table.c.state == "done", table.c.key == sa.any_(keys))
+    asked = sa.literal(list(keys), ARRAY(sa.Text))
+    query = sa.select(table.c.key).where(table.c.state == "done", table.c.key == sa.any_(asked))
     return set(connection.execute(query).scalars())
 
 
@@ -184,6 +208,24 @@ def joules(connection: Connection, campaign_id: int) -> tuple[float | None, floa
     return found.energy_j, found.energy_estimated_j
 
 
+def frozen_commits(connection: Connection, name: str) -> dict[str, str]:
+    """Return the commits of real weights that a campaign was created with, by model."""
+    found = rows(connection, SQL["frozen_commits"], {"name": name})
+    return {row.model: row.model_commit for row in found}
+
+
+def outcome_rows(connection: Connection, campaign_id: int) -> list[dict[str, Any]]:
+    """Return the accepted measurements of a campaign, one mapping a row."""
+    found = rows(connection, SQL["outcome"], {"campaign_id": campaign_id})
+    return [dict(row._mapping) for row in found]
+
+
+def trouble_rows(connection: Connection, campaign_id: int) -> list[dict[str, Any]]:
+    """Return the quarantined and excluded tasks of a campaign, one mapping a row."""
+    found = rows(connection, SQL["trouble"], {"campaign_id": campaign_id})
+    return [dict(row._mapping) for row in found]
+
+
 def open_session(  # noqa: PLR0913 - the columns of a session's start
     connection: Connection,
     session_id: uuid.UUID,
@@ -208,15 +250,18 @@ def open_session(  # noqa: PLR0913 - the columns of a session's start
     connection.execute(statement.on_conflict_do_nothing())
 
 
-def describe_session(connection: Connection, session_id: uuid.UUID, loaded: Loaded) -> None:
-    """Write what the engine says about itself after loading."""
+def describe_session(
+    connection: Connection, session_id: uuid.UUID, loaded: Loaded, windows: Sequence[Window]
+) -> None:
+    """Write what the engine says about itself after loading, and the windows up to there."""
     values = {
         "id": session_id,
-        "resolved": json.dumps(dict(loaded.resolved), default=str),
-        "software": json.dumps(dict(loaded.software)),
+        "resolved": storable_json(loaded.resolved),
+        "software": storable_json(loaded.software),
         "engine_pid": loaded.pid,
     }
     connection.exec_driver_sql(SQL["describe_session"], values)
+    write_windows(connection, windows, session_id, None)
 
 
 def close_session(
@@ -228,7 +273,12 @@ def close_session(
     stderr_tail: str | None = None,
 ) -> None:
     """Write a session's end, once."""
-    values = {"id": session_id, "outcome": outcome, "error": error, "stderr_tail": stderr_tail}
+    values = {
+        "id": session_id,
+        "outcome": outcome,
+        "error": storable_text(error),
+        "stderr_tail": storable_text(stderr_tail),
+    }
     connection.exec_driver_sql(SQL["close_session"], values)
 
 
@@ -238,13 +288,21 @@ def write_windows(
     session_id: uuid.UUID,
     attempt_id: int | None,
 ) -> None:
-    """Write windows of a session, or of an attempt, with the GPUs and power traces in them."""
+    """Write windows of a session, or of an attempt, with the GPUs and power traces in them.
+
+    A session's window that is there already stays as it is; an attempt's are written once,
+    because the statement that closes it is.
+    """
+    table = tables.windows
     for window in windows:
-        written = connection.execute(
-            sa.insert(tables.windows)
-            .values(session_id=session_id, attempt_id=attempt_id, **_window(window))
-            .returning(tables.windows.c.id)
-        ).scalar_one()
+        values = {"session_id": session_id, "attempt_id": attempt_id, **_window(window)}
+        once = insert(table).on_conflict_do_nothing(
+            index_elements=["session_id", "kind", "ordinal"],
+            index_where=table.c.attempt_id.is_(None),
+        )
+        written = connection.execute(once.values(values).returning(table.c.id)).scalar()
+        if written is None:
+            continue
         for gpu in window.reading.gpus:
             values = asdict(gpu)
             values["gpu_uuid"], values["gpu_index"] = values.pop("uuid"), values.pop("index")

@@ -12,13 +12,14 @@ create temporary table staged (
 copy staged from stdin;
 
 -- name: enqueue
--- New tasks of the staged rows; those queued or measured before stay as they are.
+-- New tasks of the staged rows; those queued or measured before stay as they are. In the order of
+-- their keys, so that two campaigns that share tasks never wait for each other.
 insert into tasks (key, engine_id, protocol_id, input_tokens, output_tokens, batch_size, reality,
                    replicate, ordinal)
 select key, engine_id, protocol_id, input_tokens, output_tokens, batch_size, reality, replicate,
        ordinal
   from staged
- order by ordinal
+ order by key
     on conflict (key) do nothing;
 
 -- name: ask_for
@@ -62,3 +63,38 @@ update sessions
 update sessions
    set resolved = %(resolved)s, software = %(software)s, engine_pid = %(engine_pid)s
  where id = %(id)s;
+
+-- name: outcome
+-- The accepted measurements of a campaign's tasks, in the order people compare them.
+select m.model, m.backend, m.board, m.reality, m.weights, m.protocol, m.input_tokens,
+       m.output_tokens, m.batch_size, m.replicate, m.repeats, m.output_tokens_per_s, m.ttft_s,
+       m.itl_s, m.energy_j, m.energy_method, m.joules_per_output_token,
+       m.joules_per_output_token_within_session_half_width, m.energy_estimated_j,
+       m.estimated_joules_per_output_token, m.marks, m.reasons, m.task_key
+  from measurements m
+  join tasks t on t.key = m.task_key
+  join campaign_tasks c on c.task_id = t.id and c.campaign_id = %(campaign_id)s
+ order by m.board, m.model, m.backend, m.input_tokens, m.output_tokens, m.batch_size, m.replicate;
+
+-- name: trouble
+-- Tasks of a campaign that have no result and will get none unasked, with the last error's last line.
+select t.state, t.reason, concat_ws(' ', e.backend, e.model, 'on', e.board) as engine,
+       concat(t.input_tokens, '→', t.output_tokens, ' x', t.batch_size) as workload,
+       (select regexp_replace(rtrim(a.error), '^.*\n', '') from attempts a
+         where a.task_id = t.id and a.error is not null
+         order by a.number desc limit 1) as error,
+       t.key as task_key
+  from campaign_tasks c
+  join tasks t on t.id = c.task_id
+  join engines e on e.id = t.engine_id
+ where c.campaign_id = %(campaign_id)s and t.state in ('quarantined', 'excluded')
+ order by t.id;
+
+-- name: frozen_commits
+-- The hub commits that a campaign has measured so far.
+select distinct e.model, e.model_commit
+  from campaigns c
+  join campaign_tasks k on k.campaign_id = c.id
+  join tasks t on t.id = k.task_id
+  join engines e on e.id = t.engine_id
+ where c.name = %(name)s and e.weights = 'real' and e.model_commit is not null;

@@ -6,6 +6,7 @@ come from views.sql and are made anew at each upgrade, so they are never migrate
 
 from __future__ import annotations
 
+from itertools import takewhile
 from typing import Any
 
 import sqlalchemy as sa
@@ -16,10 +17,12 @@ from db.store import FOLDER, Store, statements
 
 #: Two upgrades at once wait for each other on this advisory lock.
 UPGRADE_LOCK = 0x63616D70
+#: SQLSTATE of a drop that would take something else along.
+OTHERS_DEPEND = "2BP01"
 
 
 def _alembic(connection: Connection) -> Any:
-    from alembic.config import Config  # noqa: PLC0415 - 0.2 s, only when a store is upgraded
+    from alembic.config import Config
 
     config = Config()
     config.set_main_option("script_location", str(FOLDER / "migrations"))
@@ -29,19 +32,41 @@ def _alembic(connection: Connection) -> Any:
 
 def upgrade(store: Store) -> None:
     """Bring a store to this program's schema and make its views anew."""
-    from alembic import command  # noqa: PLC0415
+    from alembic import command
 
     with store.begin() as connection:
         connection.execute(sa.text("select pg_advisory_xact_lock(:n)"), {"n": UPGRADE_LOCK})
         _refuse_newer(connection)
+        views = dict(statements("views.sql"))
+        _drop_views(connection, views.pop("drop"))
         command.upgrade(_alembic(connection), "head")
-        for view in statements("views.sql").values():
+        for name, view in views.items():
             connection.exec_driver_sql(view)
+            quoted = _purpose(view).replace("'", "''")
+            connection.exec_driver_sql(f"comment on view {name} is '{quoted}'")
         reader = sa.text("select 1 from pg_roles where rolname = 'campaign_reader'")
         if connection.execute(reader).scalar():
             connection.exec_driver_sql("grant usage on schema public to campaign_reader")
             connection.exec_driver_sql("grant select on all tables in schema public"
                                        " to campaign_reader")  # fmt: skip
+
+
+def _drop_views(connection: Connection, statement: str) -> None:
+    try:
+        connection.exec_driver_sql(statement)
+    except sa.exc.InternalError as error:
+        if getattr(error.orig, "sqlstate", None) != OTHERS_DEPEND:
+            raise
+        words = " ".join(str(error.orig).split())
+        raise ConfigError(
+            f"views of your own stand on the store's: drop them, upgrade, make them anew: {words}"
+        ) from error
+
+
+def _purpose(view: str) -> str:
+    """Return the comment that opens a view in views.sql, as one line."""
+    lines = takewhile(lambda line: line.startswith("--"), view.splitlines())
+    return " ".join(line.removeprefix("--").strip() for line in lines)
 
 
 def is_current(store: Store) -> bool:
@@ -71,7 +96,7 @@ def _current(connection: Connection) -> str | None:
 
 def _refuse_newer(connection: Connection) -> list[str]:
     """Return the known revisions, newest first; raise if the store has one that is not known."""
-    from alembic.script import ScriptDirectory  # noqa: PLC0415
+    from alembic.script import ScriptDirectory
 
     script = ScriptDirectory.from_config(_alembic(connection))
     known = [revision.revision for revision in script.walk_revisions()]

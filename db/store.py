@@ -82,9 +82,8 @@ class Store:
     @contextmanager
     def begin(self) -> Iterator[Connection]:
         """Open a transaction; commits at the end, rolls back on any error."""
-        with _translated(self.url):
-            with self._engine.begin() as connection:
-                yield connection
+        with _translated(self.url), self._engine.begin() as connection:
+            yield connection
 
     def retrying(self, work: Callable[[Connection], T]) -> T:
         """Run idempotent `work` in a transaction, again while the store does not answer."""

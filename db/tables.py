@@ -16,6 +16,7 @@ from sqlalchemy import (
     Column,
     Double,
     ForeignKey,
+    ForeignKeyConstraint,
     Identity,
     Index,
     Integer,
@@ -138,7 +139,8 @@ tasks = Table(
            comment="pending, leased, done, quarantined or excluded"),
     _text("reason", "why it is quarantined or excluded", null=True),
     _time("not_before", "not claimed earlier, after a fault"),
-    Column("lease_id", UUID, comment="lease of its newest attempt: the fence; kept when reaped"),
+    Column("lease_id", UUID,
+           comment="the fence: lease of the newest attempt, as long as that may still finish"),
     _time("lease_expires_at", "when others may reap the lease"),
     Column("attempts", Integer, nullable=False, server_default="0", comment="attempts opened"),
     Column("faults", Integer, nullable=False, server_default="0", comment="faulted attempts"),
@@ -153,7 +155,14 @@ tasks = Table(
     CheckConstraint(
         "(state = 'leased') = (lease_expires_at is not null)", name="leased_has_expiry"
     ),
-    CheckConstraint("state <> 'leased' or lease_id is not null", name="leased_has_lease"),
+    CheckConstraint(
+        "state not in ('leased', 'done') or lease_id is not null", name="held_has_lease"
+    ),
+    CheckConstraint("not_before is null or state = 'pending'", name="only_pending_waits"),
+    # The fence names an attempt; both tables refer to each other, so this one is added last.
+    ForeignKeyConstraint(
+        ["lease_id"], ["attempts.lease_id"], name="tasks_lease_id_fkey", use_alter=True
+    ),
     CheckConstraint(
         "(state in ('quarantined', 'excluded')) = (reason is not null)", name="ended_has_reason"
     ),
@@ -162,6 +171,10 @@ tasks = Table(
 # claim: the pending tasks of one engine, in order.
 Index("tasks_claim_idx", tasks.c.engine_id, tasks.c.ordinal, tasks.c.id,
       postgresql_where=tasks.c.state == "pending")  # fmt: skip
+# beat, finish and give_back: the task of a lease. Partial, so that claiming changes no key that
+# other tables refer to: an enqueue that shares the task does not hold up a claim.
+Index("tasks_lease_id_idx", tasks.c.lease_id, unique=True,
+      postgresql_where=tasks.c.lease_id.is_not(None))  # fmt: skip
 # reap: the leases that may have expired.
 Index("tasks_reap_idx", tasks.c.lease_expires_at, postgresql_where=tasks.c.state == "leased")
 
@@ -196,19 +209,21 @@ sessions = Table(
     _text("host", "host name"),
     _text("boot", "boot id and process namespace of the host: tells a reused pid apart"),
     _integer("pid", "process of the session"),
-    _float("pid_started_s", "start of that process, Unix seconds", null=False),
+    _float("pid_started_s", "start of that process, seconds since boot", null=False),
     _texts("gpu_uuids", "GPUs of its group"),
     _text("meter", "meters that were read"),
     _text("reality", "real or simulated"),
     _time("started_at", "when the session began", now=True),
     _time("ended_at", "when it ended"),
-    _text("outcome", "ended, failed or lost", null=True),
+    _text("outcome", "ended, failed or lost; NULL while it lives", null=True),
     _text("error", "why it failed, with traceback", null=True),
     _text("stderr_tail", "last 16 KB of the engine's stderr", null=True),
     _json("resolved", "the engine's own complete configuration after defaults"),
     _json("software", "package versions, driver, kernel"),
     _integer("engine_pid", "process that computes", null=True),
     _one_of("reality", Reality),
+    CheckConstraint("outcome in ('ended', 'failed', 'lost')", name="outcome"),
+    CheckConstraint("(outcome is null) = (ended_at is null)", name="ended_has_outcome"),
     comment="One loaded engine on concrete boards",
 )
 
@@ -224,7 +239,7 @@ attempts = Table(
     _time("closed_at", "when its outcome was written"),
     _text("outcome", "ok, faulted, lost, invalid, released, superseded; NULL while open",
           null=True),
-    _text("kind", "kind of fault, or the gate that voided it", null=True),
+    _text("kind", "kind of fault or loss, or the gate that voided it", null=True),
     _text("error", "traceback or the gate's words", null=True),
     _integer("warmup_batches", "warm-up batches as done", null=True),
     _texts("marks", "gates that marked, not voided, the measurement"),
@@ -234,7 +249,10 @@ attempts = Table(
     UniqueConstraint("lease_id"),
     _one_of("outcome", Outcome),
     CheckConstraint("(outcome is null) = (closed_at is null)", name="closed_has_outcome"),
+    CheckConstraint("outcome not in ('faulted', 'lost', 'invalid') or kind is not null",
+                    name="failed_has_kind"),
     CheckConstraint("(voided_at is null) = (void_reason is null)", name="void_has_reason"),
+    CheckConstraint("voided_at is null or outcome is not distinct from 'ok'", name="only_ok_is_voided"),
     comment="One try of a task; an accepted one (ok, not voided) is its result",
 )  # fmt: skip
 # A task has at most one accepted result and at most one open attempt.
@@ -281,9 +299,20 @@ windows = Table(
         "(energy_estimated_j is null) or (estimate_method is not null)", name="estimate_has_method"
     ),
     CheckConstraint("duration_s > 0", name="positive_duration"),
+    CheckConstraint("energy_j > 0 and energy_j < 'Infinity'", name="energy_is_measured"),
+    CheckConstraint(
+        "energy_estimated_j > 0 and energy_estimated_j < 'Infinity'", name="estimate_is_finite"
+    ),
+    CheckConstraint(
+        "batches >= 0 and requests >= 0 and input_tokens >= 0 and output_tokens >= 0", name="counts"
+    ),
     Index("windows_session_id_idx", "session_id"),
     comment="One metered interval with the work done in it",
 )
+
+# A session's own window is written once, however often its statement is sent.
+Index("windows_session_kind_ordinal_idx", windows.c.session_id, windows.c.kind,
+      windows.c.ordinal, unique=True, postgresql_where=windows.c.attempt_id.is_(None))  # fmt: skip
 
 gpu_energies = Table(
     "gpu_energies",

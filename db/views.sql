@@ -1,9 +1,10 @@
 -- What people ask. Made anew at every upgrade; the first line of each says its purpose.
 
 -- name: drop
--- The old ones go first, so that columns may change.
+-- The old ones go first, so that columns may change. Views that people built on them are not ours
+-- to drop: they stop the upgrade.
 drop view if exists energy_per_output_token, energy_per_prompt, energy_wh, comparable, measurements,
-    repeats cascade;
+    repeats;
 
 -- name: repeats
 -- One row per metered repeat of an accepted result, with its joules per output token.
@@ -18,11 +19,14 @@ select w.attempt_id, w.ordinal, w.session_id, w.started_at, w.duration_s, w.batc
  where a.outcome = 'ok' and a.voided_at is null;
 
 -- name: measurements
--- Every accepted row, with reality, weights, method and reasons; nothing is filtered here.
+-- Every accepted row, with reality, weights, method and reasons; nothing is filtered here. The
+-- half-width is Student's, at 95 percent, over the repeats of one session. A row that was metered through
+-- a stand-in is simulated, whatever was asked for.
 create view measurements as
 with summed as (
     select attempt_id,
            count(*)::int as repeats,
+           bool_or(reality = 'simulated') as simulated,
            min(started_at) as measured_at,
            sum(duration_s) as duration_s,
            sum(requests)::bigint as requests,
@@ -46,7 +50,9 @@ with summed as (
                 then stddev_samp(joules_per_output_token) / sqrt(count(*))
                      * coalesce(('{12.706,4.303,3.182,2.776,2.571,2.447,2.365,2.306,2.262,2.228,'
                                  '2.201,2.179,2.160,2.145,2.131,2.120,2.110,2.101,2.093}'::float[]
-                                )[count(*) - 1], 1.96) end as within_session_half_width
+                                )[count(*) - 1],
+                                1.96 + 2.372 / (count(*) - 1) + 2.823 / (count(*) - 1) ^ 2) end
+               as within_session_half_width
       from repeats group by attempt_id
 ), idle as (
     select session_id, sum(energy_j) / sum(duration_s) as idle_resident_w
@@ -54,9 +60,10 @@ with summed as (
      where kind in ('idle_resident', 'idle_end') and energy_j is not null
      group by session_id
 )
-select t.key as task_key, e.model, e.weights, e.model_commit, e.backend,
+select t.key as task_key, t.engine_id, t.protocol_id, e.model, e.weights, e.model_commit, e.backend,
        s.software ->> e.backend as backend_version, e.dtype, e.quantization, e.tensor_parallel,
-       e.threads, e.options, e.board, e.board_count, t.reality,
+       e.threads, e.options, e.board, e.board_count,
+       case when m.simulated then 'simulated' else t.reality end as reality,
        t.input_tokens, t.output_tokens, t.batch_size, t.replicate, p.name as protocol,
        m.repeats, a.warmup_batches, m.measured_at, m.duration_s, m.requests,
        m.input_tokens_total, m.output_tokens_total,
@@ -97,31 +104,42 @@ select * from measurements
    and weights = coalesce(nullif(current_setting('campaign.weights', true), ''), 'real');
 
 -- name: energy_per_output_token
--- Joules per output token, one row per configuration over its sessions.
+-- Joules per output token, one row per configuration: the mean over its replicates.
 create view energy_per_output_token as
-select model, weights, board, board_count, backend, dtype, quantization, tensor_parallel,
-       input_tokens, output_tokens, batch_size, protocol, count(*)::int as sessions,
+select model, weights, model_commit, board, board_count, backend, backend_version, dtype,
+       quantization, tensor_parallel, threads, options, input_tokens, output_tokens, batch_size,
+       protocol, count(*)::int as replicates, count(distinct session_id)::int as sessions,
        avg(joules_per_output_token) as joules_per_output_token,
-       stddev_samp(joules_per_output_token) as between_sessions_sd
+       case when count(*) = count(distinct session_id)
+            then stddev_samp(joules_per_output_token) end as between_sessions_sd
   from comparable
- group by 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12;
+ group by engine_id, protocol_id, model, weights, model_commit, board, board_count, backend,
+          backend_version, dtype, quantization, tensor_parallel, threads, options, input_tokens,
+          output_tokens, batch_size, protocol;
 
 -- name: energy_per_prompt
--- Joules per prompt, one row per configuration over its sessions.
+-- Joules per prompt, one row per configuration: the mean over its replicates.
 create view energy_per_prompt as
-select model, weights, board, board_count, backend, dtype, quantization, tensor_parallel,
-       input_tokens, output_tokens, batch_size, protocol, count(*)::int as sessions,
+select model, weights, model_commit, board, board_count, backend, backend_version, dtype,
+       quantization, tensor_parallel, threads, options, input_tokens, output_tokens, batch_size,
+       protocol, count(*)::int as replicates, count(distinct session_id)::int as sessions,
        avg(joules_per_prompt) as joules_per_prompt,
-       stddev_samp(joules_per_prompt) as between_sessions_sd
+       case when count(*) = count(distinct session_id)
+            then stddev_samp(joules_per_prompt) end as between_sessions_sd
   from comparable
- group by 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12;
+ group by engine_id, protocol_id, model, weights, model_commit, board, board_count, backend,
+          backend_version, dtype, quantization, tensor_parallel, threads, options, input_tokens,
+          output_tokens, batch_size, protocol;
 
 -- name: energy_wh
--- Watt-hours per thousand prompts and per million output tokens.
+-- Watt-hours per thousand prompts and per million output tokens, one row per configuration.
 create view energy_wh as
-select model, weights, board, board_count, backend, dtype, quantization, tensor_parallel,
-       input_tokens, output_tokens, batch_size, protocol, count(*)::int as sessions,
+select model, weights, model_commit, board, board_count, backend, backend_version, dtype,
+       quantization, tensor_parallel, threads, options, input_tokens, output_tokens, batch_size,
+       protocol, count(*)::int as replicates, count(distinct session_id)::int as sessions,
        avg(joules_per_prompt) / 3.6 as wh_per_thousand_prompts,
        avg(joules_per_output_token) / 0.0036 as wh_per_million_output_tokens
   from comparable
- group by 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12;
+ group by engine_id, protocol_id, model, weights, model_commit, board, board_count, backend,
+          backend_version, dtype, quantization, tensor_parallel, threads, options, input_tokens,
+          output_tokens, batch_size, protocol;

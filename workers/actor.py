@@ -50,6 +50,6 @@ class SessionActor:
 
 def granted_gpus() -> tuple[str, ...]:
     """Return the UUIDs of this actor's GPUs, by the indices in CUDA_VISIBLE_DEVICES."""
-    from workers.boards import uuids_of  # noqa: PLC0415 - NVML only where there are GPUs
+    from workers.boards import uuids_of
 
     return uuids_of(os.environ.get("CUDA_VISIBLE_DEVICES", ""))

@@ -13,6 +13,7 @@ import threading
 import time
 import uuid
 from types import TracebackType
+from typing import Self
 
 from db.errors import LeaseLost, StoreUnavailable
 from db.leases import Claim, Leases
@@ -36,7 +37,7 @@ class Heart:
         self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._run, name="heart", daemon=True)
 
-    def __enter__(self) -> Heart:
+    def __enter__(self) -> Self:
         """Start beating."""
         self._thread.start()
         return self

@@ -19,7 +19,7 @@ def boot_id() -> str:
     """Return an id of this boot of this host and of the process namespace we are in."""
     try:
         boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-        return f"{boot}/{os.readlink('/proc/self/ns/pid')}"
+        return f"{boot}/{Path('/proc/self/ns/pid').readlink()}"
     except OSError:  # not Linux
         return f"{platform.node()}/{psutil.boot_time():.0f}"
 

@@ -150,9 +150,7 @@ class Session:
         job, outcome, words = self._job, "ended", None
         rig = open_rig(job.rig, job.engine, self._gpu_uuids)
         try:
-            if rig.meter.reality is not job.reality:
-                message = f"the meter here is {rig.meter.reality}, the task {job.reality}"
-                raise NodeUnfit(message)
+            self._check_reality(rig)
             store.retrying(
                 lambda c: open_session(
                     c,
@@ -174,7 +172,7 @@ class Session:
         except NodeUnfit as unfit:
             outcome, words = "failed", str(unfit)
             self._ended(Ending.UNFIT, unfit)
-        except Exception as error:  # a defect: written with its traceback, then reported
+        except Exception as error:  # noqa: BLE001 - a defect: written with its traceback, then reported
             outcome, words = "failed", traceback.format_exc()
             self._ended(Ending.FAILED, error)
         finally:
@@ -182,10 +180,13 @@ class Session:
             rig.meter.shutdown()
             tail = self._stderr_tail()
             store.retrying(
-                lambda c: close_session(
-                    c, job.session_id, outcome, error=words, stderr_tail=tail
-                )
+                lambda c: close_session(c, job.session_id, outcome, error=words, stderr_tail=tail)
             )
+
+    def _check_reality(self, rig: Rig) -> None:
+        """Refuse to fill a task of one reality with numbers of another."""
+        if rig.meter.reality is not self._job.reality:
+            raise NodeUnfit(f"the meter here is {rig.meter.reality}, the task {self._job.reality}")
 
     def _load(self, store: Store, rig: Rig) -> None:
         """Meter the empty board, the load and the resident model; write what the engine says."""
@@ -202,11 +203,7 @@ class Session:
         windows.append(idle(rig, job.idle_s, WindowKind.IDLE_RESIDENT))
         rig.meter.freeze_processes()
 
-        def write(connection: Connection) -> None:
-            describe_session(connection, job.session_id, loaded)
-            write_windows(connection, windows, job.session_id, None)
-
-        store.retrying(write)
+        store.retrying(lambda c: describe_session(c, job.session_id, loaded, windows))
         reach("loaded")
 
     def _drain(self, store: Store, rig: Rig) -> None:
@@ -249,7 +246,7 @@ class Session:
             return Outcome.INVALID
         except StoreUnavailable:
             raise
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - an unknown exception is this task's fault
             self._fault(leases, claim, error)
             return Outcome.FAULTED
 

@@ -25,7 +25,8 @@ T_95 = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228, 2
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Gates:
     """Thresholds: `counter_disagreement` is relative, beyond both uncertainties; a window below
-    `short_window_s` is marked; `temperature_drift_c` is between the first and last repeat."""
+    `short_window_s` is marked; `temperature_drift_c` is between the first and last repeat.
+    """
 
     counter_disagreement: float = 0.02
     short_window_s: float = 5.0
@@ -43,7 +44,8 @@ def half_width(values: Sequence[float]) -> float | None:
 
 def relative_half_width(windows: Sequence[Window]) -> float | None:
     """Return the relative 95 % half-width over repeats: of joules per output token where measured,
-    else of seconds per output token."""
+    else of seconds per output token.
+    """
     costs = [_cost(w) for w in windows]
     width = half_width(costs)
     return None if width is None else width / statistics.fmean(costs)
@@ -103,9 +105,7 @@ def _void_gpu(gpu: GpuEnergy) -> None:
         raise InvalidMeasurement("throttled_thermal", message)
 
 
-def _marks(
-    windows: Sequence[Window], protocol: MeasurementProtocol, gates: Gates
-) -> Iterator[str]:
+def _marks(windows: Sequence[Window], protocol: MeasurementProtocol, gates: Gates) -> Iterator[str]:
     if any(w.reading.energy_j is None for w in windows):
         yield "no_energy"
     if min(w.reading.duration_s for w in windows) < gates.short_window_s:

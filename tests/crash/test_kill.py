@@ -7,8 +7,10 @@ import signal
 
 import pytest
 
-from tests.crash.conftest import Site, until
+from tests.crash.site import Site, until
 from workers.killpoints import POINTS
+
+pytestmark = [pytest.mark.crash, pytest.mark.ray, pytest.mark.store]
 
 ACCEPTED = """
 select t.id, count(a.id) from tasks t

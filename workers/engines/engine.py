@@ -19,6 +19,9 @@ class Engine(Protocol):
     #: Number of token ids prompts may draw from; known after `load`.
     vocabulary: int
 
+    def prepare(self) -> None:
+        """Bring the weights to this host, before anything is metered. Raises EngineFault."""
+
     def load(self) -> Loaded:
         """Load the model; returns what the engine resolved. Raises EngineFault."""
 

@@ -14,6 +14,8 @@ from db.records import Reading, Reality
 class Meter(Protocol):
     """Meters one board group. Windows do not overlap; one is open at a time."""
 
+    #: What is read, for the session's row, e.g. ``nvml`` or ``rapl``.
+    name: str
     #: Whether this meter can measure (not estimate) the board's energy; else why not.
     measures: bool
     why_not: tuple[str, ...]

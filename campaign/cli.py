@@ -1,0 +1,125 @@
+"""The command line: the first word is the verb, the rest belongs to the verb's module.
+
+Owns the parsing of arguments, the translation of errors into one line and an exit code, and
+nothing else. Imports a verb's module only when it is asked for.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import NoReturn, Protocol
+
+from campaign.overrides import SEARCH_PATH, is_override, parse, refuse
+from campaign.reader import nearest
+from campaign.redaction import redact, refuse_secrets
+from db.errors import CampaignError, ConfigError
+
+#: verb: (module, what it does)
+VERBS: Mapping[str, tuple[str, str]] = {
+    "plan": ("campaign.plan", "what a campaign would measure, leave out, and take at least"),
+    "run": ("campaign.driver", "measure; the same command again continues"),
+    "status": ("campaign.status", "what became of the tasks"),
+    "query": ("campaign.query", "ask the results: a named query, or SQL"),
+    "logs": ("campaign.logs", "why an attempt of a task failed"),
+    "retry": ("campaign.mend", "measure quarantined tasks again"),
+    "void": ("campaign.mend", "withdraw results, with a reason"),
+    "db": ("campaign.database", "url, upgrade, dump and restore of the store"),
+    "doctor": ("campaign.doctor", "what this machine can measure, and why not more"),
+}
+#: Verbs whose words are all configuration: a misspelling is answered before their imports.
+CONFIGURED = ("plan", "run")
+INTERRUPTED = 130
+OVERRIDES = "key=value of the configuration, +grid=NAME, group=option; a list is an axis"
+
+
+class Verb(Protocol):
+    """What a verb's module offers."""
+
+    def add_arguments(self, parser: argparse.ArgumentParser) -> None:
+        """Declare the verb's own arguments."""
+
+    def main(self, args: argparse.Namespace) -> int:
+        """Do it; returns the exit code."""
+
+
+class _Parser(argparse.ArgumentParser):
+    """Answers a wrong argument with one line, the nearest options in it."""
+
+    def error(self, message: str) -> NoReturn:
+        if message.startswith("unrecognized arguments: "):
+            first = message.split()[2]
+            known = [o for action in self._actions for o in action.option_strings]
+            message = f"{first}: no such option{nearest(first, known)}"
+        raise ConfigError(f"{self.prog.partition(' ')[2] or self.prog}: {message}")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a verb; returns its exit code. Every expected error is one line on stderr."""
+    try:
+        return _run(list(sys.argv[1:] if argv is None else argv))
+    except CampaignError as error:
+        return _fail(str(error), error.exit_code)
+    except KeyboardInterrupt:
+        return _fail("interrupted", INTERRUPTED)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the reader left
+        return 0
+    except OSError as error:
+        where = f": {error.filename}" if error.filename else ""
+        return _fail(f"{error.strerror or error}{where}", ConfigError.exit_code)
+
+
+def _run(argv: list[str]) -> int:
+    refuse_secrets(argv)
+    if not argv or argv[0] in ("-h", "--help", "help"):
+        print(_help(), file=sys.stdout if argv else sys.stderr)
+        return 0 if argv else ConfigError.exit_code
+    verb, *rest = argv
+    if verb not in VERBS:
+        raise ConfigError(f"{verb!r} is no verb{nearest(verb, VERBS)}")
+    if verb in CONFIGURED and not any(word.startswith("--conf") for word in rest):
+        refuse(parse([word for word in rest if is_override(word)]))
+    module: Verb = importlib.import_module(VERBS[verb][0])
+    return module.main(_arguments(verb, module, rest))
+
+
+def _arguments(verb: str, module: Verb, rest: Sequence[str]) -> argparse.Namespace:
+    parser = _Parser(prog=f"campaign {verb}", description=VERBS[verb][1], allow_abbrev=False)
+    parser.set_defaults(verb=verb)
+    parser.add_argument("--json", action="store_true", help="print data as JSON")
+    parser.add_argument("--conf", metavar="DIR", help="folder of your own grid/, workload/, ...")
+    module.add_arguments(parser)
+    parser.add_argument("overrides", nargs="*", metavar="OVERRIDE", help=OVERRIDES)
+    args = parser.parse_intermixed_args(rest)
+    if args.conf is not None:
+        args.overrides = [_search_path(args.conf), *args.overrides]
+    return args
+
+
+def _search_path(folder: str) -> str:
+    path = Path(folder).expanduser().resolve()
+    if not path.is_dir():
+        raise ConfigError(f"--conf {folder}: no such folder")
+    return f"{SEARCH_PATH}=['file://{path}']"
+
+
+def _help() -> str:
+    width = max(map(len, VERBS))
+    lines = [f"  {verb:<{width}}  {what}" for verb, (_, what) in VERBS.items()]
+    return "\n".join(
+        ["usage: campaign VERB [OVERRIDE ...]", "", *lines, "",
+         "for example: campaign run +grid=quickstart workload.batch_size=[1,8]",
+         "campaign VERB --help says more"]
+    )  # fmt: skip
+
+
+def _fail(message: str, code: int) -> int:
+    """Print each line of a message with our name before it, no password in it."""
+    for line in redact(message).splitlines():
+        print(f"campaign: {line}", file=sys.stderr)
+    return code

@@ -1,0 +1,97 @@
+"""A model in a local folder: its ``config.json``, and whether weights lie beside it.
+
+Reads files and never executes any; weights are safetensors or they are not there.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+
+from campaign.shape import Architecture
+from db.errors import ConfigError
+from db.records import ModelSpec, Scalar, Weights
+
+#: Says nothing about what is computed: provenance, generation defaults, rotary constants.
+_IGNORED = frozenset(
+    {"_name_or_path", "auto_map", "dtype", "rope_parameters", "rope_scaling", "torch_dtype",
+     "transformers_version", "use_cache"}
+)  # fmt: skip
+#: Of a file: one that is no longer than all samples together is read whole.
+_SAMPLES = 256
+_SAMPLE_BYTES = 65_536
+
+
+def is_folder(name: str) -> bool:
+    """Whether a model is named as a path: ``./x``, ``../x``, ``/x`` or ``~/x``."""
+    return name.startswith(("./", "../", "/", "~"))
+
+
+def read_folder(name: str, weights: str) -> ModelSpec:
+    """Return the model of a folder; `weights` is random, real, or auto (real if there are any).
+
+    Raises ConfigError where the folder or its ``config.json`` is missing or broken.
+    """
+    folder = Path(name).expanduser().resolve()
+    if not folder.is_dir():
+        raise ConfigError(f"model {name}: no such folder")
+    architecture = read_config(folder / "config.json", f"model {name}")
+    files = sorted(folder.glob("*.safetensors"))
+    if weights == "real" and not files:
+        raise ConfigError(f"model {name}: weights=real, but the folder holds no *.safetensors")
+    if weights == "random" or not files:
+        return ModelSpec(name=folder.name, weights=Weights.RANDOM, architecture=architecture)
+    return ModelSpec(
+        name=folder.name,
+        weights=Weights.REAL,
+        architecture=architecture,
+        commit=_fingerprint(folder, files),
+        folder=str(folder),
+    )
+
+
+def read_config(file: Path, where: str) -> Architecture:
+    """Return the content of a ``config.json`` without what says nothing about the model."""
+    try:
+        content = json.loads(file.read_text())
+    except FileNotFoundError:
+        raise ConfigError(f"{where}: {file} is missing") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{where}: {file} cannot be read: {error}") from error
+    except json.JSONDecodeError as error:
+        raise ConfigError(f"{where}: {file} is not JSON: {error}") from error
+    return plain(content, f"{where}: {file}")
+
+
+def plain(content: object, where: str) -> Architecture:
+    """Return an architecture as scalars and tuples. Raises ConfigError for anything deeper."""
+    if not isinstance(content, dict) or not isinstance(content.get("model_type"), str):
+        raise ConfigError(f"{where} names no model_type")
+    found: dict[str, Scalar | tuple[Scalar, ...]] = {}
+    for key, value in content.items():
+        if key in _IGNORED:
+            continue
+        items = value if isinstance(value, list) else [value]
+        if not all(item is None or isinstance(item, str | int | float) for item in items):
+            raise ConfigError(f"{where}: {key} is nested; only flat text models are supported")
+        found[str(key)] = tuple(value) if isinstance(value, list) else value
+    return found
+
+
+def _fingerprint(folder: Path, files: list[Path]) -> str:
+    """Return a digest of the weights: names, sizes, headers and samples spread over each file.
+
+    Stands for the commit that a local folder does not have; reading whole files takes minutes.
+    """
+    digest = hashlib.sha256((folder / "config.json").read_bytes())
+    for file in files:
+        size = file.stat().st_size
+        digest.update(f"{file.name}:{size}".encode())
+        with file.open("rb") as stream:
+            count = min(_SAMPLES, -(-size // _SAMPLE_BYTES))
+            for sample in range(count):
+                last = max(size - _SAMPLE_BYTES, 0)
+                stream.seek(last * sample // max(count - 1, 1))
+                digest.update(stream.read(_SAMPLE_BYTES))
+    return f"sampled-{digest.hexdigest()[:40]}"

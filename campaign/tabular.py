@@ -1,0 +1,188 @@
+"""Rows as text: a table for people, JSON and CSV for machines, and words on stderr.
+
+The one place that turns values into text. JSON and CSV are written row by row, so a result may
+be larger than memory. Never guesses: a missing value stays missing in all three.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import sys
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, is_dataclass
+from datetime import datetime
+from decimal import Decimal
+from itertools import islice
+from math import isfinite
+from typing import TextIO
+
+from rich import box
+from rich.console import Console
+from rich.measure import Measurement
+from rich.table import Table
+from rich.text import Text
+
+Row = Sequence[object]
+
+#: People read no more; machines ask for --json or --csv.
+ROWS_FOR_PEOPLE = 1000
+#: A pipe has no width of its own: nothing is cut or wrapped there.
+ENDLESS = 100_000
+#: What a spreadsheet takes for a formula at the start of a cell.
+FORMULA = ("=", "+", "-", "@", "\t", "\r")
+#: From here on a number is shown with all of its digits before the point.
+LONG = 1e5
+MISSING = "\N{EN DASH}"
+
+
+def plain(value: object) -> object:
+    """Return a value as JSON has it; NaN and infinity become text, as Postgres writes them."""
+    match value:
+        case None | bool() | int() | str():
+            return value
+        case float() | Decimal():
+            return _plain_number(value)
+        case datetime():
+            return value.isoformat()
+        case bytes():
+            return value.hex()
+        case Mapping():
+            return {str(key): plain(inner) for key, inner in value.items()}
+        case list() | tuple() | set() | frozenset():
+            return [plain(inner) for inner in value]
+    if is_dataclass(value) and not isinstance(value, type):
+        return plain(asdict(value))
+    return str(value)
+
+
+def _plain_number(value: float | Decimal) -> object:
+    if not isfinite(value):
+        return str(value)
+    if isinstance(value, Decimal) and value == value.to_integral_value():
+        return int(value)
+    return float(value)
+
+
+def write_json(value: object, stream: TextIO | None = None) -> None:
+    """Write one JSON document and a newline."""
+    print(json.dumps(plain(value), indent=2, ensure_ascii=False), file=stream or sys.stdout)
+
+
+def write_json_rows(
+    columns: Sequence[str], rows: Iterable[Row], stream: TextIO | None = None
+) -> int:
+    """Write rows as one JSON list of objects, a row a line; returns how many."""
+    out, written = stream or sys.stdout, 0
+    for row in rows:
+        record = {name: plain(cell) for name, cell in zip(columns, row, strict=True)}
+        out.write(("[\n" if written == 0 else ",\n") + json.dumps(record, ensure_ascii=False))
+        written += 1
+    out.write("\n]\n" if written else "[]\n")
+    return written
+
+
+def write_csv(columns: Sequence[str], rows: Iterable[Row], stream: TextIO | None = None) -> int:
+    """Write rows as CSV with a header; returns how many. A missing value is an empty cell.
+
+    Text that a spreadsheet would take for a formula gets a leading apostrophe; numbers do not.
+    """
+    out, written = csv.writer(stream or sys.stdout, lineterminator="\n"), 0
+    out.writerow([_csv_cell(name) for name in columns])
+    for row in rows:
+        out.writerow([_csv_cell(cell) for cell in row])
+        written += 1
+    return written
+
+
+def _csv_cell(value: object) -> object:
+    cell = plain(value)
+    if isinstance(cell, list | dict):
+        return json.dumps(cell, ensure_ascii=False)
+    if isinstance(cell, str) and cell.startswith(FORMULA):
+        return f"'{cell}"
+    return cell
+
+
+def say(text: str) -> None:
+    """Tell people something, on stderr; stdout is for data."""
+    print("\n".join(printable(line) for line in text.split("\n")), file=sys.stderr)
+
+
+def print_table(
+    columns: Sequence[str],
+    rows: Iterable[Row],
+    *,
+    title: str | None = None,
+    stream: TextIO | None = None,
+) -> int:
+    """Print rows for people; returns how many. Too wide for the terminal: one record a block."""
+    out = stream or sys.stdout
+    console = Console(file=out, highlight=False, soft_wrap=True)
+    if not console.is_terminal:
+        console = Console(file=out, highlight=False, width=ENDLESS, color_system=None)
+    source = iter(rows)
+    shown = list(islice(source, ROWS_FOR_PEOPLE))
+    if not shown:
+        return 0
+    numeric = [all(_is_number(row[n]) for row in shown) for n in range(len(columns))]
+    table = Table(box=box.SIMPLE_HEAD, title=title, title_justify="left", show_edge=False,
+                  pad_edge=False)  # fmt: skip
+    for name, right in zip(columns, numeric, strict=True):
+        table.add_column(Text(printable(name)), justify="right" if right else "left", no_wrap=True)
+    for row in shown:
+        table.add_row(*(Text(_cell(value)) for value in row))
+    if Measurement.get(console, console.options.update(width=ENDLESS), table).maximum > (
+        console.width
+    ):
+        _print_records(console, columns, shown, title)
+    else:
+        console.print(table)
+    if next(source, None) is not None:
+        console.print(f"the first {ROWS_FOR_PEOPLE} rows; --json and --csv give all of them")
+    return len(shown)
+
+
+def _print_records(
+    console: Console, columns: Sequence[str], rows: Sequence[Row], title: str | None
+) -> None:
+    if title:
+        console.print(Text(title))
+    width = max(map(len, columns))
+    for number, row in enumerate(rows, 1):
+        console.print(f"── {number} ──")
+        for name, value in zip(columns, row, strict=True):
+            console.print(Text(f"{printable(name):<{width}}  {_cell(value)}"))
+
+
+def _is_number(value: object) -> bool:
+    return value is None or (isinstance(value, int | float | Decimal) and value is not True)
+
+
+def _cell(value: object) -> str:
+    """Return a value as people read it: four digits of a float, lists with commas."""
+    match value:
+        case None:
+            return MISSING
+        case float() | Decimal():
+            return f"{value:.4g}" if abs(float(value)) < LONG else f"{value:.0f}"
+        case datetime():
+            return value.strftime("%Y-%m-%d %H:%M:%S %Z").strip()
+        case list() | tuple():
+            return ", ".join(_cell(inner) for inner in value)
+        case Mapping():
+            return json.dumps(plain(value), ensure_ascii=False)
+    return printable(str(plain(value)))
+
+
+def printable(text: str) -> str:
+    """Return a text on one line, without what would steer the terminal."""
+    return "".join(_visible(text))
+
+
+def _visible(text: str) -> Iterator[str]:
+    for character in text:
+        if character.isprintable():
+            yield character
+        else:
+            yield " " if character.isspace() else "\N{REPLACEMENT CHARACTER}"

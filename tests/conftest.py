@@ -1,0 +1,117 @@
+"""What every suite shares: folders other users may enter, the program as a process, markers."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import psutil
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+
+#: Folders of tests/ whose name is a marker: `-m "not engines"` leaves a whole suite out.
+SUITES = frozenset({"store", "ray", "crash", "nvml", "engines"})
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark each test with its suite; skip what needs a GPU where there is none."""
+    without_gpu = pytest.mark.skip(reason="no NVIDIA GPU on this machine")
+    gpu = Path("/proc/driver/nvidia/version").exists()
+    for item in items:
+        for suite in SUITES.intersection(item.path.relative_to(ROOT).parts):
+            item.add_marker(suite)
+        if not gpu and item.get_closest_marker("gpu"):
+            item.add_marker(without_gpu)
+
+
+def end_processes_below(folder: Path) -> None:
+    """Kill what a test started in a folder: its path stands in their arguments or working folder.
+
+    The folder's name was drawn for one test, so no process of anyone else can match.
+    """
+    for process in psutil.process_iter():
+        try:
+            places = [process.cwd(), *process.cmdline()]
+        except (psutil.NoSuchProcess, psutil.AccessDenied):
+            continue
+        if process.pid != os.getpid() and any(str(folder) in place for place in places):
+            process.kill()
+            process.wait(timeout=30)
+
+
+@pytest.fixture
+def public_tmp() -> Iterator[Path]:
+    """A folder that every OS user may enter: as root, Postgres runs as another user.
+
+    pytest's own tmp_path lies below a folder that only its owner may enter.
+    """
+    folder = Path(tempfile.mkdtemp(prefix="campaign-test-")).resolve()
+    folder.chmod(0o755)
+    yield folder
+    end_processes_below(folder)
+    shutil.rmtree(folder)
+
+
+class Program:
+    """The command line as its users meet it: a process, with signals and exit codes."""
+
+    def __init__(self, folder: Path) -> None:
+        """Take the folder that stands for the user's working folder and home."""
+        self.folder = folder
+        self.environment = os.environ | {
+            "PYTHONPATH": str(ROOT),
+            "HOME": str(folder),
+            "CAMPAIGN_HOME": str(folder),
+            "CAMPAIGN_LOCKS": str(folder / "locks"),
+        }
+        self.started: list[subprocess.Popen[str]] = []
+
+    def start(
+        self, *arguments: str, environment: Mapping[str, str] | None = None
+    ) -> subprocess.Popen[str]:
+        """Start `campaign ...` in a session of its own, which ends with the test."""
+        process = subprocess.Popen(
+            [sys.executable, "-m", "campaign", *arguments],
+            cwd=self.folder,
+            env=self.environment | dict(environment or {}),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+        )
+        self.started.append(process)
+        return process
+
+    def run(
+        self,
+        *arguments: str,
+        environment: Mapping[str, str] | None = None,
+        timeout_s: float = 240.0,
+    ) -> subprocess.CompletedProcess[str]:
+        """Run `campaign ...` to its end; the exit code is the caller's to judge."""
+        process = self.start(*arguments, environment=environment)
+        out, err = process.communicate(timeout=timeout_s)
+        return subprocess.CompletedProcess(process.args, process.returncode, out, err)
+
+    def end(self) -> None:
+        """Kill the process groups that still run and close their pipes."""
+        for process in self.started:
+            if process.poll() is None:
+                os.killpg(process.pid, signal.SIGKILL)
+            process.communicate()
+
+
+@pytest.fixture
+def program(public_tmp: Path) -> Iterator[Program]:
+    """The program, run from a folder of the test's own."""
+    made = Program(public_tmp)
+    yield made
+    made.end()

@@ -1,0 +1,311 @@
+"""The NVML meter on known power curves, through the real binding and the stand-in library."""
+
+import os
+import signal
+import time
+from pathlib import Path
+
+import pytest
+
+from db.errors import NodeUnfit
+from db.records import Reality
+from tests.nvml.curve import StandinGpu
+from workers.meters.nvml import NvmlMeter
+
+pytestmark = pytest.mark.nvml
+
+A, B, C = (f"GPU-{letter * 8}-0000-0000-0000-000000000000" for letter in "abc")
+SQUARE = {"curve": "square", "low_w": 90.0, "high_w": 640.0, "period_s": 0.137, "duty": 0.3}
+
+
+@pytest.fixture
+def meter_of(closing):
+    return lambda *uuids, **options: closing(NvmlMeter(uuids, **options))
+
+
+def window_of(meter, seconds=0.5, during=None):
+    """Meter a window of at least `seconds`; `during` runs inside it."""
+    started_ns = meter.open()
+    if during:
+        during()
+    time.sleep(max(0.0, seconds - (time.monotonic_ns() - started_ns) / 1e9))
+    ended_ns = time.monotonic_ns()
+    meter.begin_close()
+    return meter.finish_close(started_ns, ended_ns)
+
+
+def from_now(seconds):
+    return time.monotonic() + seconds
+
+
+def until(at):
+    time.sleep(max(0.0, at - time.monotonic()))
+
+
+# ---- accuracy ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("tick_s", [0.02, 0.1])
+@pytest.mark.parametrize("curve", ["constant", "square", "ramp", "burst"])
+def test_a_window_from_tick_to_tick_is_within_a_thousandth_and_better_than_polling(
+    standin, meter_of, curve, tick_s
+):
+    (gpu,) = standin(StandinGpu(uuid=A, **{**SQUARE, "curve": curve}, tick_s=tick_s,
+                                latency_us=15.0))  # fmt: skip
+    meter = meter_of(A, aligned=True)
+    for _ in range(3):
+        window = window_of(meter)
+        (found,) = window.gpus
+        exact_j = gpu.energy_j(window.started_ns, window.ended_ns)
+        assert found.method == "counter"
+        assert abs(found.energy_j - exact_j) <= max(1e-3 * exact_j, found.timing_uncertainty_j)
+        assert abs(found.energy_j - exact_j) <= 2e-3 * exact_j
+        if curve == "square":  # a sensor that sees a quarter of the time misses what it misses
+            assert abs(found.counter_j - exact_j) < abs(found.integrated_j - exact_j)
+
+
+@pytest.mark.parametrize(
+    ("curve", "relative"), [("constant", 1e-3), ("ramp", 1e-3), ("square", None), ("burst", None)]
+)
+def test_a_window_that_ends_between_ticks_is_within_its_uncertainty(
+    standin, meter_of, curve, relative
+):
+    period_s = 20.0 if curve == "ramp" else 0.137
+    shape = {**SQUARE, "curve": curve, "period_s": period_s}
+    (gpu,) = standin(StandinGpu(uuid=A, **shape, tick_s=0.1))
+    meter = meter_of(A)
+    for seconds in (0.5, 0.533, 0.581):
+        window = window_of(meter, seconds)
+        (found,) = window.gpus
+        exact_j = gpu.energy_j(window.started_ns, window.ended_ns)
+        error_j = abs(found.energy_j - exact_j)
+        assert error_j <= 1.5 * found.timing_uncertainty_j + 0.01
+        if relative is not None:
+            assert error_j <= relative * exact_j + 0.01
+
+
+def test_both_methods_of_a_window_are_kept_with_their_ratio(standin, meter_of):
+    standin(StandinGpu(uuid=A, low_w=250.0))
+    (found,) = window_of(meter_of(A)).gpus
+    assert found.counter_j == pytest.approx(found.integrated_j, rel=1e-3)
+    assert found.ratio == pytest.approx(found.counter_j / found.integrated_j)
+    assert found.samples >= 3
+    assert found.mean_w == pytest.approx(250.0, rel=1e-3)
+    assert len(found.trace.watts) == len(found.trace.offsets_s) >= 3
+    assert all(0 <= offset <= 1.5 for offset in found.trace.offsets_s)
+
+
+def test_the_state_of_the_board_is_read(standin, meter_of):
+    standin(StandinGpu(uuid=A, temperature_c=71, limit_w=350.0, throttle=0x04 | 0x40))
+    (found,) = window_of(meter_of(A)).gpus
+    assert (found.temperature_c, found.power_limit_w) == (71.0, 350.0)
+    assert (found.sm_clock_mhz, found.memory_clock_mhz) == (1980.0, 2619.0)
+    assert found.utilization_pct == 90.0
+    assert found.throttle_reasons == ("sw_power_cap", "hw_thermal")
+
+
+@pytest.mark.parametrize(
+    ("fields", "chosen"),
+    [
+        ({}, "instant"),
+        ({"instant": 0}, "average"),
+        ({"instant": 0, "average": 0}, "legacy"),
+    ],
+)
+def test_the_power_field_that_was_read_is_recorded(standin, meter_of, fields, chosen):
+    standin(StandinGpu(uuid=A, **fields))
+    (found,) = window_of(meter_of(A)).gpus
+    assert found.power_field == chosen
+    assert found.integrated_j is not None
+
+
+def test_the_driver_of_the_stand_in_makes_it_simulated_and_another_one_real(standin, meter_of):
+    standin(StandinGpu(uuid=A))
+    assert meter_of(A).reality is Reality.SIMULATED
+    standin(StandinGpu(uuid=A), driver="580.65.06")
+    meter = meter_of(A)
+    assert (meter.reality, meter.driver) == (Reality.REAL, "580.65.06")
+
+
+# ---- which GPUs --------------------------------------------------------------------------------
+
+
+def test_only_the_group_is_metered_and_siblings_stand_apart(standin, meter_of):
+    gpus = standin(StandinGpu(uuid=A, low_w=100.0), StandinGpu(uuid=B, low_w=400.0),
+                   StandinGpu(uuid=C, low_w=60.0, counter=0))  # fmt: skip
+    window = window_of(meter_of(B))
+    found = {g.uuid: g for g in window.gpus}
+    assert {u: g.sibling for u, g in found.items()} == {A: True, B: False, C: True}
+    for gpu in gpus:
+        exact_j = gpu.energy_j(window.started_ns, window.ended_ns)
+        width_j = found[gpu.uuid].timing_uncertainty_j
+        assert found[gpu.uuid].energy_j == pytest.approx(exact_j, abs=width_j + 0.01)
+    assert (found[A].method, found[C].method) == ("counter", "integrated")
+
+
+def test_a_group_of_several_boards_shares_one_window(standin, meter_of):
+    gpus = standin(*(StandinGpu(uuid=u, **SQUARE, tick_s=0.1, tick_phase_s=0.0113 + 0.03 * i)
+                     for i, u in enumerate((A, B, C))))  # fmt: skip
+    window = window_of(meter_of(A, B, C))
+    for gpu, found in zip(gpus, window.gpus, strict=True):
+        exact_j = gpu.energy_j(window.started_ns, window.ended_ns)
+        assert found.method == "counter"
+        assert abs(found.energy_j - exact_j) <= 1.5 * found.timing_uncertainty_j + 0.01
+
+
+def test_an_unknown_gpu_is_refused_with_what_is_here(standin):
+    standin(StandinGpu(uuid=A))
+    with pytest.raises(NodeUnfit, match=f"{B} is lost or not on this machine.*{A}"):
+        NvmlMeter([B])
+
+
+def test_a_mig_board_gives_null_with_the_reason(standin, meter_of):
+    standin(StandinGpu(uuid=A, mig=1))
+    meter = meter_of(A)
+    assert meter.why_not == ("mig",)
+    (found,) = window_of(meter).gpus
+    assert (found.energy_j, found.reasons) == (None, ("mig",))
+
+
+def test_foreign_processes_are_those_not_frozen_even_if_gone_again(standin, meter_of):
+    begins = from_now(2.5)
+    standin(StandinGpu(uuid=A, processes=((101, 1, 0.0, 0.0), (202, 1, begins, begins + 1.2))))
+    meter = meter_of(A)
+    assert meter.foreign_processes() == ()
+    meter.freeze_processes()
+    window_of(meter)
+    assert meter.foreign_processes() == ()
+    until(begins - 0.3)
+    window_of(meter, seconds=2.0)
+    until(begins + 1.3)
+    assert meter.foreign_processes() == (202,)
+    assert meter.foreign_processes() == ()
+
+
+# ---- failures ----------------------------------------------------------------------------------
+
+
+def test_without_a_counter_the_samples_count(standin, meter_of):
+    (gpu,) = standin(StandinGpu(uuid=A, counter=0, low_w=220.0))
+    window = window_of(meter_of(A))
+    (found,) = window.gpus
+    assert (found.method, found.counter_j, found.ratio) == ("integrated", None, None)
+    assert found.energy_j == pytest.approx(gpu.energy_j(window.started_ns, window.ended_ns), rel=1e-3)
+    assert found.reasons == ("no_counter",)
+
+
+def test_a_counter_that_is_reset_falls_back_to_the_samples(standin, meter_of):
+    resets = from_now(2.0)
+    (gpu,) = standin(StandinGpu(uuid=A, low_w=220.0, reset_at=resets))
+    meter = meter_of(A)
+    until(resets - 0.4)
+    window = window_of(meter, during=lambda: until(resets + 0.3))
+    (found,) = window.gpus
+    assert (found.method, found.counter_j) == ("integrated", None)
+    assert found.energy_j == pytest.approx(gpu.energy_j(window.started_ns, window.ended_ns), rel=1e-3)
+    assert "counter_reset" in found.reasons
+    (after,) = window_of(meter).gpus
+    assert (after.method, after.reasons) == ("counter", ())
+
+
+def test_a_reset_that_the_counter_has_made_up_for_is_noticed(standin, meter_of):
+    """Between two resets the counter passes the value that it had when the window was opened."""
+    first = from_now(2.0)
+    (gpu,) = standin(StandinGpu(uuid=A, reset_at=first, reset_every_s=2.0))
+    meter = meter_of(A)
+    until(first + 0.1)
+    window = window_of(meter, during=lambda: until(first + 3.5))
+    (found,) = window.gpus
+    assert (found.method, found.reasons) == ("integrated", ("counter_reset",))
+    assert found.energy_j == pytest.approx(gpu.energy_j(window.started_ns, window.ended_ns), rel=1e-3)
+
+
+def test_a_gpu_lost_in_mid_window_is_null_and_its_sibling_is_not(standin, meter_of):
+    lost = from_now(2.0)
+    standin(StandinGpu(uuid=A, lost_at=lost), StandinGpu(uuid=B))
+    meter = meter_of(A, B)
+    until(lost - 0.4)
+    window = window_of(meter, during=lambda: until(lost + 0.3))
+    found = {g.uuid: g for g in window.gpus}
+    assert (found[A].energy_j, found[A].reasons) == (None, ("gpu_lost",))
+    assert found[B].method == "counter"
+    again = {g.uuid: g for g in window_of(meter).gpus}
+    assert again[A].reasons == ("gpu_lost",)
+    assert again[B].energy_j > 0
+
+
+@pytest.mark.parametrize("counter", [0, 1])
+def test_without_a_power_sensor_only_the_counter_is_left(standin, meter_of, counter):
+    standin(StandinGpu(uuid=A, counter=counter, instant=0, average=0, legacy=0))
+    meter = meter_of(A)
+    (found,) = window_of(meter).gpus
+    assert found.integrated_j is None
+    assert "no_power_sensor" in found.reasons
+    assert (found.energy_j is None) == (counter == 0)
+    assert meter.why_not == (() if counter else ("no_power_sensor",))
+
+
+def test_a_counter_that_never_ticks_is_not_believed(standin, meter_of):
+    standin(StandinGpu(uuid=A, tick_s=1e9, low_w=220.0))
+    (found,) = window_of(meter_of(A)).gpus
+    assert (found.method, found.reasons) == ("integrated", ("counter_stuck",))
+
+
+def test_edges_wider_than_a_millisecond_are_refused(standin, meter_of):
+    standin(StandinGpu(uuid=A, latency_us=3000.0))
+    (found,) = window_of(meter_of(A)).gpus
+    assert found.counter_j is None
+    assert found.reasons == ("edge_unresolved",)
+
+
+def test_boards_too_slow_to_be_watched_together_are_watched_one_by_one(standin, meter_of):
+    gpus = standin(*(StandinGpu(uuid=u, low_w=300.0, latency_us=200.0, tick_s=0.05,
+                                tick_phase_s=0.00137 + 0.011 * i)
+                     for i, u in enumerate((A, B, C, A[:-1] + "1"))))  # fmt: skip
+    window = window_of(meter_of(*(g.uuid for g in gpus)))
+    assert [g.method for g in window.gpus] == ["counter"] * 4
+    for gpu, found in zip(gpus, window.gpus, strict=True):
+        exact_j = gpu.energy_j(window.started_ns, window.ended_ns)
+        assert abs(found.energy_j - exact_j) <= 1.5 * found.timing_uncertainty_j
+
+
+def test_a_window_too_short_for_samples_still_counts(standin, meter_of):
+    standin(StandinGpu(uuid=A))
+    (found,) = window_of(meter_of(A), seconds=0.0).gpus
+    assert found.integrated_j is None
+    assert found.energy_j is None or found.energy_j > 0
+
+
+def test_a_sampler_that_dies_costs_its_window_and_no_other(standin, meter_of):
+    standin(StandinGpu(uuid=A))
+    meter = meter_of(A)
+    pid = meter.sampler_pid
+    window = window_of(meter, during=lambda: os.kill(pid, signal.SIGKILL))
+    (found,) = window.gpus
+    assert (found.energy_j, found.reasons) == (None, ("sampler_lost",))
+    assert meter.foreign_processes() == ()
+    (after,) = window_of(meter).gpus
+    assert after.energy_j > 0
+    assert meter.sampler_pid != pid
+
+
+@pytest.mark.parametrize(
+    ("init_error", "words"), [(4, "dev/nvidia"), (9, "not loaded"), (18, "differ in version")]
+)
+def test_an_nvml_that_refuses_is_named_with_its_fix(standin, init_error, words):
+    standin(StandinGpu(uuid=A), init_error=init_error)
+    with pytest.raises(NodeUnfit, match=words):
+        NvmlMeter([A])
+
+
+@pytest.mark.skipif(Path("/proc/driver/nvidia").exists(), reason="this machine has NVML")
+def test_a_machine_without_nvml_is_named_with_its_fix(tmp_path, monkeypatch):
+    monkeypatch.setenv("LD_LIBRARY_PATH", str(tmp_path))
+    with pytest.raises(NodeUnfit, match=r"libnvidia-ml\.so\.1"):
+        NvmlMeter([A])
+
+
+def test_zero_gpus_are_refused(standin):
+    standin()
+    with pytest.raises(NodeUnfit, match="here: none"):
+        NvmlMeter([A])

@@ -1,0 +1,120 @@
+"""Bad input through the real entry point: one clear line, exit code 2, nothing started."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+
+SECRETS = [
+    ["plan", "store.url=postgresql://u:hunter2@h/db"],
+    ["plan", "--url=postgresql://u:hunter2@h/db"],
+    ["plan", "--password", "hunter2"],
+    ["run", "store.password=hunter2"],
+    ["query", "select 1", "store.reader_url=postgresql://u:hunter2@h/db"],
+    ["postgresql://u:hunter2@h/db"],
+]
+
+BAD = [
+    (["runn"], "'runn' is no verb; did you mean run?"),
+    (["plan", "+grid=quikstart"], "grid=quikstart: no such grid; did you mean quickstart?"),
+    (["plan", "grid=whole"], "grid=whole: no such grid; known: quickstart, simulated, smoke"),
+    (["plan", "+gird=quickstart"], "gird: no such key; did you mean grid"),
+    (["plan", "protocol=quik"], "protocol=quik: no such protocol; did you mean quick?"),
+    (["plan", "workload.batchsize=3"], "no such key; did you mean workload.batch_size"),
+    (["plan", "+workload.size=3"], "workload.size: no such key; did you mean workload.batch_size"),
+    (["plan", "workload.input_tokens=-1"], "-1 is out of range; it must be at least 1"),
+    (["plan", "workload.output_tokens=0"], "0 is out of range; it must be at least 1"),
+    (["plan", "workload.batch_size=abc"], "'abc' is not a whole number; write a number such as"),
+    (["plan", "workload.batch_size=true"], "True is not a whole number"),
+    (["plan", "workload.batch_size=1.5"], "1.5 is not a whole number"),
+    (["plan", "workload.batch_size=99999999999"], "it must be at most 2147483647"),
+    (["plan", "workload.batch_size=[]"], "is an empty list, so the grid is empty"),
+    (["plan", "workload.batch_size=1,8"], "for an axis write workload.batch_size=[1,8]"),
+    (["plan", "workload.batch_size=[1,8"], "workload.batch_size: '[1,8' cannot be read"),
+    (["plan", "workload.batch_size=1", "workload.batch_size=2"], "given twice; keep one"),
+    (["plan", "engine=vllm", "engine.backend=vllm"], "clashes with engine=...; keep one"),
+    (["plan", "engine.backend=vlm"], "engine.backend: 'vlm' is not known; did you mean vllm?"),
+    (["plan", "protocol.window_s=-3"], "-3 is out of range; it must be above zero and finite"),
+    (["plan", "protocol.window_s=inf"], "inf is out of range"),
+    (["plan", "protocol.repeats=5", "protocol.repeats_max=3"], "3 is below protocol.repeats=5"),
+    (["plan", "model=./nowhere"], "model ./nowhere: no such folder"),
+    (["plan", "model=Qwen/Qwen2.5-0.6B"], "did you mean Qwen/Qwen2.5-0.5B"),
+    (["plan", "board=h100"], "board h100: not in the catalogue; did you mean h100-"),
+    (["plan", "catalog_file=/no/such.yaml"], "catalog_file: /no/such.yaml cannot be read"),
+    (["plan", "store=postgres"], "store.url: is required; write store.url=postgresql+psycopg://"),
+    (["plan", "store.url=mysql://h/db"], "store.url: is no Postgres URL"),
+    (["plan", "store.url=postgresql://h/db", "store.path=/x"], "clashes with store.url"),
+    (["plan", "campaign=a b"], "campaign: 'a b' is no name"),
+    (["plan", "quickstart"], "for the grid of that name write +grid=quickstart"),
+    (["plan", "~workload.batch_size"], "only blocks of a grid can be removed"),
+    (["plan", "hydra.run.dir=/tmp"], "hydra.run.dir: no such key"),
+    (["plan", "model=${oc.env:NO_SUCH_VARIABLE}"], "'NO_SUCH_VARIABLE' not found"),
+    (["plan", "--jsn"], "plan: --jsn: no such option; did you mean --json"),
+    (["plan", "--conf", "/no/such"], "--conf /no/such: no such folder"),
+    (["plan", "cluster=ray"], "`here` needs cluster.boards"),
+    (["run", "+grid=quikstart"], "did you mean quickstart?"),
+    (["run", "workload.batch_size=-1"], "it must be at least 1"),
+]  # fmt: skip
+
+
+def campaign(*arguments: str, home: Path) -> subprocess.CompletedProcess[str]:
+    environment = {**os.environ, "HOME": str(home), "XDG_DATA_HOME": str(home / "data")}
+    return subprocess.run(
+        [sys.executable, "-m", "campaign", *arguments], cwd=ROOT, env=environment,
+        capture_output=True, text=True, check=False, timeout=120,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(("arguments", "says"), BAD, ids=lambda value: " ".join(value)[:60])
+def test_bad_input_is_one_clear_line(arguments: list[str], says: str, tmp_path: Path) -> None:
+    result = campaign(*arguments, home=tmp_path)
+    assert result.returncode == 2, result.stderr
+    assert result.stdout == ""
+    (line,) = result.stderr.splitlines()
+    assert line.startswith("campaign: ")
+    assert says in line
+    assert not list(tmp_path.iterdir()), "something was started"
+
+
+@pytest.mark.parametrize("arguments", SECRETS, ids=lambda value: value[0][:12])
+def test_a_password_is_refused_and_shown_nowhere(arguments: list[str], tmp_path: Path) -> None:
+    result = campaign(*arguments, home=tmp_path)
+    assert result.returncode == 2
+    (line,) = result.stderr.splitlines()
+    assert "put it in a file named by PGPASSFILE" in line
+    assert "hunter2" not in result.stdout + result.stderr
+    assert not list(tmp_path.iterdir())
+
+
+def test_what_is_wrong_is_listed_at_once_each_on_its_line(tmp_path: Path) -> None:
+    result = campaign("plan", "workload.batch_size=-1", "engine.dtype=bf16", home=tmp_path)
+    assert [line.split(":")[1].strip() for line in result.stderr.splitlines()] == [
+        "engine.dtype", "workload.batch_size"
+    ]  # fmt: skip
+
+
+def test_a_broken_model_folder_is_one_line(tmp_path: Path) -> None:
+    model = tmp_path / "model"
+    model.mkdir()
+    (model / "config.json").write_text('{"model_type": ')
+    result = campaign("plan", f"model={model}", home=tmp_path)
+    assert result.returncode == 2
+    (line,) = result.stderr.splitlines()
+    assert "config.json is not JSON" in line
+
+
+def test_a_broken_grid_file_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "grid").mkdir()
+    (tmp_path / "grid" / "broken.yaml").write_text(
+        "# @package _global_\nworkload: {batch_size: [1\n"
+    )
+    result = campaign("plan", "--conf", str(tmp_path), "+grid=broken", home=tmp_path)
+    assert result.returncode == 2
+    (line,) = result.stderr.splitlines()
+    assert "broken.yaml" in line

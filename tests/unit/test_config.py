@@ -1,0 +1,224 @@
+"""The configuration: what is composed, what wins over what, and that everything shipped loads."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from campaign.config import load
+from campaign.overrides import CONF, GROUPS, SECTIONS, options
+from campaign.redaction import redact
+from campaign.settings import Settings
+from db.errors import ConfigError
+from db.records import Reality
+
+
+def problems(*overrides: str) -> list[str]:
+    with pytest.raises(ConfigError) as caught:
+        load(overrides)
+    return str(caught.value).splitlines()
+
+
+def batches(settings: Settings) -> set[int]:
+    return {size for axes in settings.blocks.values() for size in axes.batch_size}
+
+
+def test_a_bare_campaign_has_one_point() -> None:
+    settings = load([])
+    assert list(settings.blocks) == ["grid"]
+    assert settings.blocks["grid"].points == 1
+    assert settings.reality is Reality.REAL
+    assert (settings.store.lease_s, settings.store.beat_s) == (90, 15)
+
+
+@pytest.mark.parametrize("grid", options("grid", [CONF]))
+def test_every_shipped_grid_loads(grid: str) -> None:
+    assert load([f"+grid={grid}"]).campaign == grid
+
+
+@pytest.mark.parametrize("protocol", options("protocol", [CONF]))
+def test_every_protocol_carries_its_own_name(protocol: str) -> None:
+    assert load([f"protocol={protocol}"]).protocol.name == protocol
+
+
+@pytest.mark.parametrize(
+    "choice",
+    [f"{g}={o}" for g in ("meter", "workload") for o in options(g, [CONF])]
+    + ["store=embedded", "cluster=local", "cluster=ray", "engine=vllm", "engine=transformers"],
+)
+def test_every_other_option_loads(choice: str) -> None:
+    load([choice])
+
+
+def test_the_shipped_grids_stay_within_what_they_promise() -> None:
+    quickstart, smoke = load(["+grid=quickstart"]), load(["+grid=smoke"])
+    assert sum(axes.points for axes in quickstart.blocks.values()) == 12
+    assert quickstart.boards == ("here",)
+    assert quickstart.protocol.name == "quick"
+    assert sum(axes.points for axes in smoke.blocks.values()) == 1
+    assert load(["+grid=simulated"]).reality is Reality.SIMULATED
+
+
+def test_the_root_holds_exactly_the_keys_that_are_read() -> None:
+    root = yaml.safe_load((CONF / "config.yaml").read_text())
+    for section, names in SECTIONS.items():
+        assert set(root.get(section, {})) <= set(names)
+    assert set(GROUPS) <= {folder.name for folder in CONF.iterdir() if folder.is_dir()}
+
+
+def test_an_axis_of_the_command_line_wins_over_every_block() -> None:
+    settings = load(["+grid=quickstart", "workload.batch_size=[1,8]", "protocol.repeats=5"])
+    assert {axes.batch_size for axes in settings.blocks.values()} == {(1, 8)}
+    assert {axes.input_tokens for axes in settings.blocks.values()} == {(64,), (256,)}
+    assert (settings.protocol.repeats, settings.protocol.repeats_max) == (5, 5)
+
+
+def test_a_group_of_the_command_line_wins_over_the_grid() -> None:
+    settings = load(["+grid=quickstart", "engine=transformers", "workload=batch"])
+    assert {axes.backend for axes in settings.blocks.values()} == {("transformers",)}
+    assert {axes.input_tokens for axes in settings.blocks.values()} == {(128,)}
+    assert load(["+grid=quickstart", "protocol=publication"]).protocol.window_s == 30
+
+
+def test_a_value_wins_over_the_group_beside_it() -> None:
+    settings = load(["+grid=quickstart", "workload=batch", "workload.batch_size=3"])
+    assert batches(settings) == {3}
+    assert load(["protocol=quick", "protocol.window_s=1"]).protocol.window_s == 1
+
+
+def test_several_engines_are_an_axis() -> None:
+    assert load(["engine=[transformers,vllm]"]).blocks["grid"].backend == ("transformers", "vllm")
+
+
+def test_a_block_keeps_the_flags_a_value_does_not_name() -> None:
+    settings = load(["+grid=quickstart", "engine.options.vllm.max_num_seqs=[4,8]"])
+    vllm = settings.blocks["opt"].options["vllm"]
+    assert vllm["max_num_seqs"] == (4, 8)
+    assert vllm["enforce_eager"] == (True,)
+
+
+def test_a_backend_takes_flags_that_were_not_there() -> None:
+    found = load(["engine.options.vllm.block_size=16"]).blocks["grid"].options
+    assert found["vllm"]["block_size"] == (16,)
+    assert "block_size" not in found["transformers"]
+
+
+def test_blocks_can_be_dotted_or_nested_and_removed() -> None:
+    nested = load(["blocks={a:{workload:{batch_size:[1,2]}},b:{}}", "workload.output_tokens=7"])
+    dotted = load(["blocks={a:{workload.batch_size:[1,2]},b:{}}", "workload.output_tokens=7"])
+    assert nested.blocks == dotted.blocks
+    assert nested.blocks["b"].batch_size == (1,)
+    assert "opt" not in load(["+grid=quickstart", "~blocks.opt"]).blocks
+
+
+def test_a_grid_without_plus_is_the_same_grid() -> None:
+    assert load(["grid=smoke"]) == load(["+grid=smoke"])
+
+
+def test_a_folder_of_ones_own_adds_options(tmp_path: Path) -> None:
+    (tmp_path / "grid").mkdir()
+    (tmp_path / "grid" / "mine.yaml").write_text(
+        "# @package _global_\ncampaign: mine\nworkload: {batch_size: [2, 4]}\n"
+    )
+    settings = load([f"hydra.searchpath=['file://{tmp_path}']", "+grid=mine"])
+    assert settings.campaign == "mine"
+    assert batches(settings) == {2, 4}
+
+
+def test_a_conf_folder_in_the_working_folder_is_never_used(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "conf").mkdir()
+    (tmp_path / "conf" / "config.yaml").write_text("campaign: shadow\n")
+    monkeypatch.chdir(tmp_path)
+    assert load([]).campaign == "default"
+
+
+def test_every_problem_is_listed_at_once() -> None:
+    found = problems("workload.batch_size=-1", "workload.input_tokens=abc", "engine.dtype=bf16",
+                     "protocol.energy=maybe", "store.lease_s=0", "run.deadline=soon")  # fmt: skip
+    keys = [line.partition(":")[0] for line in found]
+    assert sorted(keys) == sorted(
+        ["workload.batch_size", "workload.input_tokens", "engine.dtype", "protocol.energy",
+         "store.lease_s", "store.beat_s", "run.deadline"]
+    )  # fmt: skip
+
+
+def test_a_problem_of_a_block_names_the_block() -> None:
+    found = problems("blocks={a:{workload:{batch_size:0}},b:{batch_size:[1]}}")
+    assert found == [
+        "blocks.a.workload.batch_size: 0 is out of range; it must be at least 1",
+        "blocks.b.batch_size: no such axis; did you mean workload.batch_size?",
+    ]
+
+
+def test_a_key_of_a_grid_file_that_nobody_reads_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "grid").mkdir()
+    (tmp_path / "grid" / "odd.yaml").write_text(
+        "# @package _global_\nworkloads: {batch_size: 2}\nstore: {lease: 3}\n"
+    )
+    found = problems(f"hydra.searchpath=['file://{tmp_path}']", "+grid=odd")
+    assert found[0].startswith("workloads: no such key; did you mean workload")
+    assert found[1].startswith("store.lease: no such key; did you mean lease_s")
+
+
+def test_simulated_engines_and_simulated_boards_need_each_other() -> None:
+    assert problems("cluster=simulated")[0].startswith("cluster=simulated: its boards cannot run")
+    assert problems("engine=simulated")[0].endswith("add cluster=simulated")
+    assert load(["cluster=simulated", "engine=simulated"]).reality is Reality.SIMULATED
+
+
+def test_a_grid_beyond_any_use_is_refused_before_it_is_expanded() -> None:
+    sizes = ",".join(map(str, range(1, 600)))
+    found = problems(f"workload.batch_size=[{sizes}]", f"workload.input_tokens=[{sizes}]")
+    assert "more than 250000" in found[0]
+
+
+@pytest.mark.parametrize(
+    "override",
+    [
+        "store.url=postgresql://u:hunter2@h/db",
+        "store.url=postgresql+psycopg://u:hun@ter2@h/db",
+        "store.url=postgresql://:hunter2@h/db",
+        "store.url='postgresql://h/db?user=u&password=hunter2'",
+        "store.password=hunter2",
+        "+store.db_password=hunter2",
+        "cluster.address=ray://u:hunter2@h:10001",
+        "blocks={a:{model:'postgresql://u:hunter2@h/db'}}",
+    ],
+)
+def test_a_password_is_refused_and_never_repeated(override: str) -> None:
+    found = problems("workload.batch_size=0", override)
+    assert len(found) == 1
+    assert "PGPASSFILE" in found[0]
+    assert "hunter2" not in found[0]
+    assert "ter2" not in found[0]
+
+
+def test_a_password_in_a_file_or_the_environment_is_refused_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "store").mkdir()
+    (tmp_path / "store" / "ours.yaml").write_text("url: postgresql://u:hunter2@h/db\n")
+    monkeypatch.setenv("OUR_STORE", "postgresql://u:hunter2@h/db")
+    from_file = problems(f"hydra.searchpath=['file://{tmp_path}']", "store=ours")
+    from_environment = problems("store.url=${oc.env:OUR_STORE}")
+    for found in (from_file, from_environment):
+        assert found[0].startswith("store.url: a password does not belong")
+        assert "hunter2" not in found[0]
+
+
+def test_redaction_keeps_what_is_no_password() -> None:
+    url = "postgresql+psycopg://user@host:5432/db"
+    assert redact(url) == url
+    assert redact("x postgresql://u:p@h/db y password=p z") == (
+        "x postgresql://u:***@h/db y password=*** z"
+    )
+
+
+def test_the_resolved_configuration_is_the_one_that_counts() -> None:
+    resolved = yaml.safe_load(load(["+grid=smoke", "workload.batch_size=[1,8]"]).resolved)
+    assert resolved["workload"]["batch_size"] == [1, 8]
+    assert resolved["campaign"] == "smoke"

@@ -1,0 +1,132 @@
+"""The identity of a task: pinned bytes, and what does and does not change it."""
+
+from __future__ import annotations
+
+from dataclasses import fields, replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from db.identity import canonical, engine_digest, task_key
+from db.records import EngineSpec, MeasurementProtocol, ModelSpec, Reality, Weights, Workload
+
+LLAMA = {
+    "model_type": "llama",
+    "architectures": ("LlamaForCausalLM",),
+    "hidden_size": 576,
+    "num_hidden_layers": 30,
+    "tie_word_embeddings": True,
+}
+RANDOM = EngineSpec(
+    model=ModelSpec(name="a/b", weights=Weights.RANDOM, architecture=LLAMA),
+    backend="vllm",
+    board="cpu:amd-epyc:2",
+    threads=2,
+    options={"enforce_eager": True, "max_num_seqs": 16},
+)
+REAL = EngineSpec(
+    model=ModelSpec(name="a/b", weights=Weights.REAL, commit="0123abcd", folder="/some/where"),
+    backend="transformers",
+    board="h100-sxm-80gb",
+    board_count=2,
+    tensor_parallel=2,
+    version="5.19.0",
+    dtype="float16",
+    quantization="fp8",
+)
+WORKLOAD = Workload(input_tokens=64, output_tokens=32, batch_size=8)
+QUICK = MeasurementProtocol(
+    name="quick", window_s=2.0, repeats=3, repeats_max=3, interval_target=0.05, warmup_max=4,
+    warmup_agree=2, warmup_tolerance=0.2, idle_s=2.0,
+)  # fmt: skip
+LONG = replace(QUICK, name="publication", window_s=30.0, energy="measured")
+
+
+def key(
+    engine: EngineSpec = RANDOM,
+    workload: Workload = WORKLOAD,
+    protocol: MeasurementProtocol = QUICK,
+    reality: Reality = Reality.REAL,
+    replicate: int = 0,
+) -> str:
+    return task_key(engine_digest(engine), workload, protocol, reality, replicate)
+
+
+@pytest.mark.parametrize(
+    ("found", "pinned"),
+    [
+        (key(), "v1:0bdbb6bc676d6093bd2e01b9ceb9f6ce3b21a71cdb6490e4d53baf650a2c3d7b"),
+        (
+            key(REAL, protocol=LONG),
+            "v1:873c8491950086cb3b5489fd28f5b4efbc3f5a453de912710507b6f14c6a65c8",
+        ),
+        (
+            key(reality=Reality.SIMULATED, replicate=3),
+            "v1:89ef24b2a0b051c39c99de41fa24d21bd87ebc2eb536d4056ff0a3720a9ca0f6",
+        ),
+    ],
+)
+def test_keys_are_what_they_have_always_been(found: str, pinned: str) -> None:
+    assert found == pinned
+
+
+@given(st.permutations(sorted(LLAMA)), st.permutations(sorted(RANDOM.options)))
+def test_the_order_of_keys_does_not_matter(names: list[str], flags: list[str]) -> None:
+    model = replace(RANDOM.model, architecture={name: LLAMA[name] for name in names})
+    options = {flag: RANDOM.options[flag] for flag in flags}
+    assert key(replace(RANDOM, model=model, options=options)) == key()
+
+
+@given(st.integers(-(2**53), 2**53))
+def test_an_integral_float_is_the_integer(number: int) -> None:
+    assert canonical({"x": float(number)}) == canonical({"x": number})
+
+
+@given(st.integers(1, 2**31), st.integers(1, 2**31), st.integers(1, 2**31))
+def test_different_workloads_have_different_keys(i: int, o: int, b: int) -> None:
+    other = Workload(input_tokens=i, output_tokens=o, batch_size=b)
+    assert (key(workload=other) == key()) == (other == WORKLOAD)
+
+
+CHANGES = {
+    "backend": "transformers", "board": "t4", "board_count": 2, "version": "1",
+    "dtype": "float16", "quantization": "awq", "tensor_parallel": 2, "threads": 1,
+    "options": {"enforce_eager": False, "max_num_seqs": 16},
+    "model": replace(RANDOM.model, architecture={**LLAMA, "hidden_size": 577}),
+}  # fmt: skip
+
+
+def test_every_field_of_an_engine_changes_the_key() -> None:
+    assert set(CHANGES) == {f.name for f in fields(EngineSpec)}
+    keys = {key(replace(RANDOM, **{name: value})) for name, value in CHANGES.items()}
+    assert len(keys | {key()}) == len(CHANGES) + 1
+
+
+def test_every_number_of_the_protocol_changes_the_key() -> None:
+    names = [f.name for f in fields(MeasurementProtocol) if f.name not in ("name", "energy")]
+    changed = {key(protocol=replace(QUICK, **{n: getattr(QUICK, n) + 1})) for n in names}
+    changed.add(key(protocol=replace(QUICK, energy="measured")))
+    assert len(changed | {key()}) == len(names) + 2
+
+
+def test_reality_and_replicate_change_the_key() -> None:
+    assert len({key(), key(reality=Reality.SIMULATED), key(replicate=1)}) == 3
+
+
+def test_the_commit_and_the_name_of_real_weights_change_the_key() -> None:
+    models = [replace(REAL.model, commit="4567"), replace(REAL.model, name="c/d"), REAL.model]
+    assert len({key(replace(REAL, model=model)) for model in models}) == 3
+
+
+def test_what_is_not_measured_does_not_change_the_key() -> None:
+    renamed = replace(RANDOM.model, name="another/name")  # random weights are their architecture
+    moved = replace(REAL.model, folder="/else/where")
+    assert key(protocol=replace(QUICK, name="my-own")) == key()
+    assert key(replace(RANDOM, model=renamed)) == key()
+    assert key(replace(REAL, model=moved)) == key(REAL)
+
+
+def test_a_value_that_is_no_json_is_refused() -> None:
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        canonical({"x": float("nan")})

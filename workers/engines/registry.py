@@ -1,0 +1,54 @@
+"""Which adapter serves a backend, and what its workloads ask of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from difflib import get_close_matches
+from importlib.util import find_spec
+from pathlib import Path
+
+from db.errors import ConfigError, EngineFault
+from db.records import EngineSpec
+from workers.clock import Clock, MonotonicClock
+from workers.engines.engine import Engine
+from workers.engines.limits import Limits
+
+__all__ = ["BACKENDS", "Limits", "open_engine"]
+
+#: Backend -> the library it needs, and what installs it.
+LIBRARIES = {
+    "vllm": ("vllm", "pip install 'campaign[cuda]' (NVIDIA) or 'campaign[cpu]'"),
+    "transformers": ("transformers", "pip install 'campaign[hf]'"),
+}
+BACKENDS = (*LIBRARIES, "simulated")
+
+
+def open_engine(
+    spec: EngineSpec, *, folder: Path, limits: Limits, clock: Clock | None = None
+) -> Engine:
+    """Return the engine of a spec, not yet prepared or loaded; `folder` caches weights.
+
+    Raises ConfigError for an unknown backend, EngineFault where its library is not installed.
+    A simulated engine comes with its meter and clock: `workers.engines.simulated`.
+    """
+    adapter = _adapter(spec.backend)
+    library, install = LIBRARIES[spec.backend]
+    if find_spec(library) is None or find_spec("torch") is None:
+        raise EngineFault("unsupported", f"{library} is not installed: {install}", permanent=True)
+    return adapter(spec, folder, limits, clock or MonotonicClock())
+
+
+def _adapter(backend: str) -> Callable[[EngineSpec, Path, Limits, Clock], Engine]:
+    if backend == "vllm":
+        from workers.engines.vllm import VllmEngine
+
+        return VllmEngine
+    if backend == "transformers":
+        from workers.engines.transformers import TransformersEngine
+
+        return TransformersEngine
+    near = get_close_matches(backend, BACKENDS, n=1)
+    hint = f"; did you mean {near[0]}?" if near and near[0] != backend else ""
+    if backend == "simulated":
+        hint = "; it runs on claimed boards: add cluster=simulated"
+    raise ConfigError(f"engine.backend={backend}: not one of {', '.join(LIBRARIES)} here{hint}")

@@ -1,0 +1,201 @@
+"""A simulated board group: an engine whose batches take what the roofline says, on its own clock.
+
+For trying a campaign and for tests. Nothing here is measured: its meter says `simulated` on every
+reading, and its clock moves only when it is told to. Options make it fail on purpose.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import threading
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from db.errors import EngineFault, TaskFault
+from db.records import Batch, Board, EngineSpec, Loaded, RequestTiming, Workload
+from workers.engines.simulated_meter import Draw, SimulatedMeter
+from workers.engines.software import versions
+from workers.roofline import ASSUMED, VERSION, Cost, estimate, weight_bytes
+from workers.shape import Shape, precision, shape_of
+
+#: Seconds of start-up, and bytes per second of reading weights. Assumptions.
+START_S = 8.0
+LOADING_BYTES_S = 2e9
+#: Relative spread of latency between sessions and between batches. Assumptions.
+SESSION_SPREAD = 0.015
+BATCH_SPREAD = 0.004
+
+
+class SimulatedClock:
+    """Virtual monotonic time; one virtual second takes `pace` real ones (0: none)."""
+
+    def __init__(self, pace: float = 0.0) -> None:
+        self._pace = pace
+        self._now_ns = 0
+        self._lock = threading.Lock()
+
+    def now_ns(self) -> int:
+        """Virtual nanoseconds since the clock was made."""
+        with self._lock:
+            return self._now_ns
+
+    def sleep(self, seconds: float) -> None:
+        """Let virtual `seconds` pass."""
+        if self._pace > 0.0:
+            time.sleep(seconds * self._pace)
+        with self._lock:
+            self._now_ns += round(seconds * 1e9)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Behaviour:
+    """The options of a simulated engine, by their own names.
+
+    `pace` is real seconds per virtual second. `fail_load` is the kind of fault every load ends
+    with, `oom_above_batch` the largest batch that does not run out of memory, `zero_length`
+    leaves every answer empty.
+    """
+
+    pace: float = 0.0
+    fail_load: str | None = None
+    oom_above_batch: int | None = None
+    zero_length: bool = False
+
+
+def open_simulated(
+    spec: EngineSpec, board: Board, seed: int | None = None
+) -> tuple[SimulatedEngine, SimulatedMeter, SimulatedClock]:
+    """Return an engine, its meter and their clock; `seed` draws this session's deviations.
+
+    Without a seed every session deviates differently, as real ones do. Raises EngineFault for
+    options it does not have.
+    """
+    behaviour = _behaviour(spec)
+    clock = SimulatedClock(behaviour.pace)
+    draw = Draw(board=board, boards=spec.board_count, clock=clock)
+    if seed is None:
+        seed = int.from_bytes(os.urandom(8))
+    engine = SimulatedEngine(spec, draw, behaviour, random.Random(seed))  # noqa: S311
+    return engine, SimulatedMeter(draw), clock
+
+
+class SimulatedEngine:
+    """Computes what a batch would take and cost, and lets that time pass on its clock."""
+
+    def __init__(
+        self, spec: EngineSpec, draw: Draw, behaviour: Behaviour, chance: random.Random
+    ) -> None:
+        self.vocabulary = 0
+        self._spec = spec
+        self._draw = draw
+        self._behaviour = behaviour
+        self._chance = chance
+        self._session = 1.0 + SESSION_SPREAD * chance.gauss()
+        self._numbers = precision(spec.dtype, spec.quantization)
+        self._shape: Shape | None = None
+
+    def prepare(self) -> None:
+        """There are no weights to bring."""
+
+    def load(self) -> Loaded:
+        """Let the time of a load pass. Raises EngineFault where it was asked to, or cannot."""
+        label = self._spec.label
+        if self._behaviour.fail_load is not None:
+            raise EngineFault(self._behaviour.fail_load, f"{label}: told to fail while loading")
+        shape = self._checked_shape()
+        weights = weight_bytes(shape, self._numbers)
+        memory = self._draw.board.memory_bytes
+        if memory is not None and weights > memory * self._spec.board_count:
+            have = f"{self._spec.board_count} x {memory / 1e9:.0f} GB"
+            message = f"{label}: weights of {weights / 1e9:.1f} GB do not fit in {have}"
+            raise EngineFault("out_of_memory", message, permanent=True)
+        self._draw.use(START_S + weights / LOADING_BYTES_S, self._draw.board.idle_w)
+        self._shape, self.vocabulary = shape, shape.vocabulary
+        return Loaded(
+            resolved={
+                "engine": "simulated",
+                "model": self._spec.model.name,
+                "board": self._draw.board.slug,
+                "boards": self._spec.board_count,
+                "dtype": self._spec.dtype,
+                "quantization": self._spec.quantization,
+                "parameters": shape.parameters,
+                "efficiency": {f: getattr(ASSUMED, f) for f in ASSUMED.__slots__},
+                "session_spread": SESSION_SPREAD,
+                "batch_spread": BATCH_SPREAD,
+            },
+            software={"roofline": VERSION, **versions()},
+            pid=os.getpid(),
+        )
+
+    def _checked_shape(self) -> Shape:
+        """Return the model's shape if a batch of it can be computed. Raises EngineFault."""
+        model, board = self._spec.model, self._draw.board
+        shape = shape_of(model.name, model.architecture)
+        if shape is None:
+            message = f"{model.name}: its architecture is not one the roofline can compute"
+            raise EngineFault("unsupported", message, permanent=True)
+        one = Workload(input_tokens=1, output_tokens=1, batch_size=1)
+        if estimate(shape, board, one, numbers=self._numbers) is None:
+            message = f"{board.slug}: its memory bandwidth and FLOP/s are not in the catalogue"
+            raise EngineFault("unsupported", message, permanent=True)
+        return shape
+
+    def generate(self, prompts: Sequence[Sequence[int]], output_tokens: int) -> Batch:
+        """Let the time of a batch pass; returns its timings. Raises TaskFault if asked to."""
+        limit = self._behaviour.oom_above_batch
+        if limit is not None and len(prompts) > limit:
+            raise TaskFault("out_of_memory", f"told to: a batch of {len(prompts)} exceeds {limit}")
+        cost = self._cost(prompts, output_tokens)
+        factor = self._session * (1.0 + BATCH_SPREAD * self._chance.gauss())
+        started_ns = self._draw.clock.now_ns()
+        self._draw.use(cost.prefill.seconds * factor, cost.prefill.power_w)
+        first_ns = self._draw.clock.now_ns()
+        self._draw.use(cost.decode.seconds * factor, cost.decode.power_w)
+        ended_ns = self._draw.clock.now_ns()
+        count = 0 if self._behaviour.zero_length else output_tokens
+        timing = RequestTiming(
+            input_tokens=0,
+            output_tokens=count,
+            ttft_s=(first_ns - started_ns) / 1e9 if count else None,
+            e2e_s=(ended_ns - started_ns) / 1e9,
+        )
+        return Batch(
+            started_ns=started_ns,
+            ended_ns=ended_ns,
+            requests=tuple(replace(timing, input_tokens=len(p)) for p in prompts),
+            prefix_cache_hit_tokens=0,
+        )
+
+    def _cost(self, prompts: Sequence[Sequence[int]], output_tokens: int) -> Cost:
+        """Return the cost of a batch, every prompt taken for as long as the longest."""
+        cost = self._shape and estimate(
+            self._shape,
+            self._draw.board,
+            Workload(
+                input_tokens=max(map(len, prompts)),
+                output_tokens=output_tokens,
+                batch_size=len(prompts),
+            ),
+            numbers=self._numbers,
+            boards=self._spec.board_count,
+            threads=self._spec.threads,
+        )
+        if not cost:
+            raise TaskFault("engine_error", f"{self._spec.label}: not loaded")
+        return cost
+
+    def close(self) -> None:
+        """There is nothing to free."""
+        self._shape = None
+
+
+def _behaviour(spec: EngineSpec) -> Behaviour:
+    known = Behaviour.__slots__
+    unknown = sorted(spec.options.keys() - set(known))
+    if unknown:
+        message = f"options {', '.join(unknown)} are not among {', '.join(known)}"
+        raise EngineFault("unsupported", f"{spec.label}: {message}", permanent=True)
+    return Behaviour(**dict(spec.options))  # type: ignore[arg-type]

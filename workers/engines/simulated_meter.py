@@ -1,0 +1,118 @@
+"""The meter of a simulated board group: integrates the power its engine drew on its clock."""
+
+from __future__ import annotations
+
+import time
+
+from db.records import Board, GpuEnergy, Reading, Reality
+from workers.clock import Clock
+
+_NO_POWER = "the catalogue has no TDP or idle power of this board"
+_NO_CPU_POWER = "a simulated machine without a GPU has no power model"
+_NO_UNCERTAINTY = "timing_uncertainty_j: nothing was timed on a simulated board"
+
+
+class Draw:
+    """What each board of a group drew since the window was opened; idle power in between."""
+
+    def __init__(self, *, board: Board, boards: int, clock: Clock) -> None:
+        self.board = board
+        self.boards = boards
+        self.clock = clock
+        self._spans: list[tuple[int, int, float]] = []
+
+    def use(self, seconds: float, watts: float | None) -> None:
+        """Let `seconds` pass at `watts` for each board."""
+        started_ns = self.clock.now_ns()
+        self.clock.sleep(seconds)
+        if watts is not None:
+            self._spans.append((started_ns, self.clock.now_ns(), watts))
+
+    def forget(self) -> None:
+        """Drop what was drawn until now."""
+        self._spans.clear()
+
+    def joules(self, started_ns: int, ended_ns: int) -> tuple[float, float] | None:
+        """Return each board's joules and greatest watts in a window; None without power data."""
+        idle = self.board.idle_w
+        if idle is None or self.board.tdp_w is None:
+            return None
+        energy, most = idle * (ended_ns - started_ns) / 1e9, idle
+        for begin_ns, end_ns, watts in self._spans:
+            inside_ns = min(end_ns, ended_ns) - max(begin_ns, started_ns)
+            if inside_ns > 0:
+                energy += (watts - idle) * inside_ns / 1e9
+                most = max(most, watts)
+        return energy, most
+
+
+class SimulatedMeter:
+    """Reads the energy of a simulated group; every reading says so."""
+
+    name = "roofline"
+    reality = Reality.SIMULATED
+
+    def __init__(self, draw: Draw) -> None:
+        self._draw = draw
+        self._opened_ns: int | None = None
+        self._epoch_s = time.time() - draw.clock.now_ns() / 1e9
+        board = draw.board
+        known = board.idle_w is not None and board.tdp_w is not None
+        self.measures = known and not board.is_cpu
+        reason = _NO_CPU_POWER if board.is_cpu else _NO_POWER
+        self.why_not: tuple[str, ...] = () if self.measures else (reason,)
+
+    def open(self) -> None:
+        """Start a window."""
+        self._draw.forget()
+        self._opened_ns = self._draw.clock.now_ns()
+
+    def close(self) -> Reading:
+        """End the window and report what was drawn in it."""
+        ended_ns = self._draw.clock.now_ns()
+        started_ns = ended_ns if self._opened_ns is None else self._opened_ns
+        self._opened_ns = None
+        found = self._draw.joules(started_ns, ended_ns) if self.measures else None
+        gpus = self._gpus(found, (ended_ns - started_ns) / 1e9)
+        return Reading(
+            started_ns=started_ns,
+            ended_ns=ended_ns,
+            started_at=self._epoch_s + started_ns / 1e9,
+            reality=Reality.SIMULATED,
+            energy_j=None if found is None else found[0] * len(gpus),
+            energy_method=None if found is None else "roofline",
+            gpus=gpus,
+            reasons=(*self.why_not, _NO_UNCERTAINTY),
+        )
+
+    def _gpus(self, found: tuple[float, float] | None, seconds: float) -> tuple[GpuEnergy, ...]:
+        """Return a row per board, all alike; none for a machine without a GPU."""
+        board = self._draw.board
+        if board.is_cpu:
+            return ()
+        energy_j, max_w = found or (None, None)
+        return tuple(
+            GpuEnergy(
+                uuid=f"SIM-{board.slug}-{index}",
+                index=index,
+                name=board.nvml_name or board.slug,
+                energy_j=energy_j,
+                method=None if energy_j is None else "integrated",
+                integrated_j=energy_j,
+                mean_w=energy_j / seconds if energy_j is not None and seconds else None,
+                max_w=max_w,
+                power_limit_w=board.tdp_w,
+                reasons=(*self.why_not, _NO_UNCERTAINTY),
+            )
+            for index in range(self._draw.boards)
+        )
+
+    def foreign_processes(self) -> tuple[int, ...]:
+        """Nobody else can be on a simulated board."""
+        return ()
+
+    def freeze_processes(self) -> None:
+        """There is no list of processes to remember."""
+
+    def shutdown(self) -> None:
+        """There is nothing to end."""

@@ -1,0 +1,216 @@
+"""The folder an engine loads: config.json, safetensors, tokenizer; found, fetched or drawn.
+
+Random weights are drawn by transformers' own initialisation of the architecture under a fixed
+seed, once per architecture and dtype. Only safetensors are read, never pickles; no code that
+comes with a model is run. A folder appears whole or not at all.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from db.errors import EngineFault
+from db.identity import digest
+from db.records import ModelSpec, Weights
+from workers.engines.faults import engine_fault, is_disk_full
+from workers.engines.software import versions
+from workers.engines.tokenizer import write_tokenizer
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+#: The seed of every random initialisation.
+SEED = 0
+PROVENANCE = "campaign.json"
+#: What is fetched of a hub repository: no pickles, no code.
+PATTERNS = ("*.json", "*.safetensors", "*.model", "*.txt", "*.jinja")
+_SPECIAL = ("bos_token_id", "eos_token_id", "pad_token_id")
+#: Room left on the disk beyond the weights.
+_SPARE_BYTES = 64 << 20
+
+
+def materialize(model: ModelSpec, dtype: str, cache: Path) -> Path:
+    """Return the absolute folder of a model's weights; builds or fetches them on first use.
+
+    Raises EngineFault: ``missing_weights`` where they cannot be had, ``disk_full``,
+    ``unsupported`` for an architecture the library does not know.
+    """
+    if model.weights is Weights.RANDOM:
+        return _random(model, dtype, cache)
+    if model.folder is not None:
+        return _checked(Path(model.folder).absolute(), model.name)
+    return _fetched(model)
+
+
+def vocabulary(folder: Path) -> int:
+    """Return how many ids of a model prompts may draw from: those below its last special ids."""
+    size = _json(folder / "config.json").get("vocab_size")
+    if not isinstance(size, int) or size < 2:  # noqa: PLR2004
+        raise EngineFault("unsupported", f"{folder}/config.json: no vocab_size", permanent=True)
+    added: object = None
+    if (folder / "tokenizer_config.json").exists():
+        added = _json(folder / "tokenizer_config.json").get("added_tokens_decoder")
+    ids = [int(token) for token in added] if isinstance(added, dict) else []
+    return min([size, *(token for token in ids if token >= size // 2)])
+
+
+def config_of(folder: Path) -> dict[str, object]:
+    """Return the content of a model folder's config.json."""
+    return _json(folder / "config.json")
+
+
+# ---- real ------------------------------------------------------------------------------------
+
+
+def _checked(folder: Path, name: str) -> Path:
+    """Return a local folder that holds what engines read. Raises EngineFault."""
+    if not folder.is_dir():
+        raise _missing(f"{name}: no folder {folder}")
+    _json(folder / "config.json")
+    if not list(folder.glob("*.safetensors")):
+        pickles = "; its *.bin are pickles, which are never loaded: convert them to safetensors"
+        hint = pickles if list(folder.glob("*.bin")) else ""
+        raise _missing(f"{name}: no *.safetensors in {folder}{hint}")
+    return folder
+
+
+def _fetched(model: ModelSpec) -> Path:
+    """Return the local snapshot of a hub repository at its commit, fetched if need be."""
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError
+
+    try:
+        folder = snapshot_download(
+            model.name,
+            revision=model.commit,
+            allow_patterns=list(PATTERNS),
+            token=os.environ.get("HF_TOKEN") or False,
+        )
+    except (HfHubHTTPError, OSError, ValueError) as error:
+        if is_disk_full(error):
+            raise _full(f"the snapshot of {model.name}") from error
+        raise _missing(f"{model.name}: {' '.join(str(error).split())[:300]}") from error
+    return _checked(Path(folder).absolute(), model.name)
+
+
+# ---- random ----------------------------------------------------------------------------------
+
+
+def _random(model: ModelSpec, dtype: str, cache: Path) -> Path:
+    """Return the folder of randomly drawn weights; one process of the host draws them."""
+    identity = {"architecture": model.architecture, "dtype": dtype, "seed": SEED}
+    folder = cache.absolute() / f"random-{digest(identity)[:20]}"
+    if folder.is_dir():
+        return folder
+    try:
+        cache.mkdir(parents=True, exist_ok=True)
+        with _alone(folder.with_suffix(".lock")):
+            if not folder.is_dir():
+                _draw(model, dtype, folder)
+    except OSError as error:
+        if is_disk_full(error):
+            raise _full(folder) from error
+        raise engine_fault(error, f"writing the weights of {model.name}") from error
+    return folder
+
+
+@contextmanager
+def _alone(lock: Path) -> Iterator[None]:
+    """Hold a file's lock, which the system gives up with the process."""
+    with lock.open("w") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        yield
+
+
+def _draw(model: ModelSpec, dtype: str, folder: Path) -> None:
+    """Write a model beside its folder and rename it; the lock is held."""
+    partial = folder.with_suffix(".partial")
+    shutil.rmtree(partial, ignore_errors=True)  # of a process that was killed while writing
+    try:
+        drawn = _initialised(model, dtype)
+        partial.mkdir()
+        _refuse_small_disk(partial, drawn)
+        drawn.save_pretrained(partial)
+        words = write_tokenizer(partial, int(drawn.config.vocab_size))
+        (partial / PROVENANCE).write_text(_provenance(model, dtype, words))
+        partial.rename(folder)
+    except (EngineFault, OSError):
+        raise
+    except Exception as error:
+        if is_disk_full(error):
+            raise _full(folder) from error
+        raise engine_fault(error, f"initialising {model.name}") from error
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def _refuse_small_disk(folder: Path, model: PreTrainedModel) -> None:
+    """Raise EngineFault before anything is written that will not fit."""
+    size = sum(p.numel() * p.element_size() for p in model.parameters())
+    if shutil.disk_usage(folder).free < size + _SPARE_BYTES:
+        raise _full(f"{folder.stem} ({size / 1e9:.1f} GB)")
+
+
+def _initialised(model: ModelSpec, dtype: str) -> PreTrainedModel:
+    """Return a model as transformers initialises it, without touching the caller's generator."""
+    import torch
+    from transformers import AutoConfig, AutoModelForCausalLM
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()
+    fields: dict[str, Any] = {k: v for k, v in model.architecture.items() if k != "architectures"}
+    family = fields.pop("model_type", None)
+    config = AutoConfig.for_model(family, **fields)
+    for name in _SPECIAL:  # a family's own default may lie outside a smaller vocabulary
+        token = getattr(config, name, None)
+        if isinstance(token, int) and token >= config.vocab_size:
+            setattr(config, name, None)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(SEED)
+        return AutoModelForCausalLM.from_config(
+            config, dtype=getattr(torch, dtype), trust_remote_code=False
+        )
+
+
+def _provenance(model: ModelSpec, dtype: str, tokenizer: int | None) -> str:
+    return json.dumps(
+        {
+            "weights": "random",
+            "initialisation": "transformers from_config",
+            "seed": SEED,
+            "dtype": dtype,
+            "architecture": dict(model.architecture),
+            "tokenizer_vocabulary": tokenizer,
+            "software": versions("torch", "transformers", "tokenizers", "safetensors"),
+        },
+        indent=1,
+    )
+
+
+# ---- errors ----------------------------------------------------------------------------------
+
+
+def _json(file: Path) -> dict[str, object]:
+    """Return a JSON object. Raises EngineFault ``missing_weights`` where it is not one."""
+    try:
+        content = json.loads(file.read_text())
+    except (OSError, ValueError) as error:
+        raise _missing(f"{file}: {error}") from error
+    if not isinstance(content, dict):
+        raise _missing(f"{file}: not a JSON object")
+    return content
+
+
+def _missing(message: str) -> EngineFault:
+    return EngineFault("missing_weights", message, permanent=True)
+
+
+def _full(what: Path | str) -> EngineFault:
+    return EngineFault("disk_full", f"the disk is full; {what} was not written: make room")

@@ -1,0 +1,158 @@
+"""The search for clean edges: watch energy counters until each one ticks, and bracket the tick.
+
+It owns the busy loop of the sampler and knows neither NVML nor processes; a counter is a function
+that returns millijoules. Every failure is a word in the result, never an exception of its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from workers.meters.binding import SensorError
+from workers.meters.integrate import Edge
+
+Counter = Callable[[], int]
+
+#: An edge whose bracket is wider than this is refused,
+WIDTH_LIMIT_NS = 1_000_000
+#: and so is one this many times wider than two looks usually are apart (the sampler was
+#: interrupted just then), unless it is narrower than the last figure anyway.
+USUAL_LOOKS, NARROW_NS = 4, 100_000
+#: Wide brackets of one counter tolerated while several are watched in turn, and while it is alone.
+TRIES_TOGETHER, TRIES_ALONE = 3, 1000
+#: Distances between clean changes of a counter that make its period known.
+LEARN_GAPS = 2
+
+NO_EDGE = "edge_unresolved"  # it ticked, but never inside a narrow bracket
+STUCK = "counter_stuck"  # it never ticked
+
+
+@dataclass(slots=True)
+class Watch:
+    """One counter being watched. It starts with the value it holds at the moment of the request."""
+
+    read: Counter
+    held_ns: int
+    held_mj: int
+    lo_ns: int
+    value_mj: int
+    first: tuple[int, int, int] | None = None  # value, and the bracket of its appearance
+    usual_ns: int = WIDTH_LIMIT_NS
+    ticks: int = 0
+    wide: int = 0
+    unbroken: bool = True
+    last: tuple[int, bool] | None = None  # the change before: when, and whether it was clean
+    gaps_ns: list[int] = field(default_factory=list)
+    rough_gaps_ns: list[int] = field(default_factory=list)
+    edge: Edge | None = None
+    failure: str | None = None
+
+    @property
+    def limit_ns(self) -> int:
+        """The widest bracket that is accepted."""
+        return min(WIDTH_LIMIT_NS, max(NARROW_NS, USUAL_LOOKS * self.usual_ns))
+
+    def wanted(self, tries: int) -> bool:
+        """Whether it is worth looking on for an edge."""
+        return self.edge is None and self.failure is None and self.wide < tries
+
+    def changed(self, hi_ns: int, value_mj: int) -> bool:
+        """Take note of a new value seen at `hi_ns`; returns whether its bracket is clean."""
+        clean = hi_ns - self.lo_ns <= self.limit_ns
+        at_ns = (self.lo_ns + hi_ns) // 2
+        if self.last is not None:
+            gaps = self.gaps_ns if clean and self.last[1] else self.rough_gaps_ns
+            gaps.append(at_ns - self.last[0])
+        self.last = (at_ns, clean)
+        self.ticks += 1
+        self.first = self.first or (value_mj, self.lo_ns, hi_ns)
+        if not clean:
+            self.wide += 1
+        elif self.edge is None:
+            self.edge = self._edge(hi_ns, value_mj, self.first)
+        self.value_mj = value_mj
+        return clean
+
+    def _edge(self, hi_ns: int, value_mj: int, first: tuple[int, int, int]) -> Edge:
+        return Edge(
+            lo_ns=self.lo_ns, hi_ns=hi_ns, value_mj=value_mj, previous_mj=self.value_mj,
+            held_ns=self.held_ns, held_mj=self.held_mj, first_mj=first[0], first_lo_ns=first[1],
+            first_hi_ns=first[2], ticks=self.ticks if self.unbroken else 0,
+        )  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Search:
+    """The clock and the limits of a search for edges."""
+
+    now_ns: Callable[[], int]
+    patience_ns: int = 2_000_000_000
+    #: Called after a refused edge: nothing happens until the next tick.
+    meanwhile: Callable[[], None] = lambda: None
+    watches: dict[str, Watch] = field(default_factory=dict)
+
+    def hold(self, name: str, read: Counter) -> None:
+        """Note the value that counter `name` holds now; ticks after this instant count.
+
+        Raises SensorError.
+        """
+        before_ns = self.now_ns()
+        value_mj = read()
+        self.watches[name] = Watch(read=read, held_ns=self.now_ns(), held_mj=value_mj,
+                                   lo_ns=before_ns, value_mj=value_mj)  # fmt: skip
+
+    def run(self) -> Mapping[str, Edge | str]:
+        """Return an edge for every counter held, or the word for why there is none.
+
+        All counters are watched in turn; one whose brackets stay wide (many boards, slow calls)
+        is then watched alone.
+        """
+        deadline_ns = self.now_ns() + self.patience_ns
+        self._spin(list(self.watches.values()), deadline_ns, TRIES_TOGETHER)
+        for watch in self.watches.values():
+            if watch.wanted(TRIES_ALONE):
+                # Nobody looked while the others were watched: ticks may have been missed.
+                watch.unbroken = len(self.watches) == 1
+                self._spin([watch], deadline_ns, TRIES_ALONE)
+        return {
+            name: watch.edge or watch.failure or (NO_EDGE if watch.ticks else STUCK)
+            for name, watch in self.watches.items()
+        }
+
+    def _spin(self, watches: Sequence[Watch], deadline_ns: int, tries: int) -> None:
+        pending = [w for w in watches if w.wanted(tries)]
+        while pending and self.now_ns() < deadline_ns:
+            for watch in pending:
+                self._look(watch)
+            pending = [w for w in pending if w.wanted(tries)]
+
+    def periods(self) -> Mapping[str, int]:
+        """Return the tick period of each counter held, nanoseconds; one that stands is left out.
+
+        All are watched without a break. A period is the shortest distance between two changes in
+        succession (one that was slept through makes a distance longer), clean ones if there are.
+        """
+        deadline_ns = self.now_ns() + self.patience_ns
+        pending = list(self.watches.values())
+        while pending and self.now_ns() < deadline_ns:
+            for watch in pending:
+                self._look(watch)
+            pending = [w for w in pending if not w.failure and len(w.gaps_ns) < LEARN_GAPS]
+        known = {name: w.gaps_ns or w.rough_gaps_ns for name, w in self.watches.items()}
+        return {name: min(gaps) for name, gaps in known.items() if gaps}
+
+    def _look(self, watch: Watch) -> None:
+        """Read a counter once: an unchanged value moves the bracket's start, a new one ends it."""
+        before_ns = self.now_ns()
+        try:
+            value_mj = watch.read()
+        except SensorError as error:
+            watch.failure = error.reason
+            return
+        if value_mj != watch.value_mj:
+            if not watch.changed(self.now_ns(), value_mj):
+                self.meanwhile()
+        else:
+            watch.usual_ns = min(watch.usual_ns, before_ns - watch.lo_ns)
+        watch.lo_ns = before_ns

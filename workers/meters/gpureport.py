@@ -1,0 +1,176 @@
+"""From the sampler's raw numbers of one GPU to its energy in a window. Pure.
+
+It owns the decision which of counter and samples can be trusted, and the words for why not.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from statistics import fmean
+
+from db.records import GpuEnergy, PowerTrace
+from workers.meters.binding import throttle_words
+from workers.meters.integrate import Edge, Energy, Integral, counter_energy, integrate
+
+#: A board whose power limit is unknown is taken to draw at most this much more than it showed.
+HEADROOM = 1.5
+#: Samples further apart than this many sampling intervals do not carry an integral.
+GAP_INTERVALS = 5
+#: The coarsest counter period known; a counter read without waiting for its tick is off by it.
+UNBRACKETED_S = 0.1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Report:
+    """What the sampler saw of one GPU in one window. An edge may be the word for its absence."""
+
+    uuid: str
+    start: Edge | str
+    end: Edge | str
+    tick_s: float | None
+    times_ns: tuple[int, ...]
+    watts: tuple[float, ...]
+    limit_w: float | None
+    telemetry: tuple[Mapping[str, float | None], ...]
+    throttle: int
+    lost: bool
+    went_back: bool
+
+    @property
+    def end_ns(self) -> int | None:
+        """The instant of the end tick, if there is one."""
+        return self.end.at_ns if isinstance(self.end, Edge) else None
+
+    @property
+    def most_w(self) -> float:
+        """The most this board can draw, for bounds."""
+        if self.limit_w is not None:
+            return self.limit_w
+        return HEADROOM * max(self.watts, default=1000.0)
+
+
+def parse_report(raw: object) -> Report:
+    """Read one GPU's part of the sampler's answer."""
+    if not isinstance(raw, dict):
+        raise TypeError(f"not a report: {raw!r}")
+    tick_ns, samples = raw["tick_ns"], raw["samples"]
+    return Report(
+        uuid=str(raw["uuid"]), start=_edge(raw["start"]), end=_edge(raw["end"]),
+        tick_s=None if tick_ns is None else int(tick_ns) / 1e9,
+        times_ns=tuple(int(t) for t, _ in samples), watts=tuple(float(w) for _, w in samples),
+        limit_w=raw["limit_w"], telemetry=tuple(raw["telemetry"]), throttle=int(raw["throttle"]),
+        lost=bool(raw["lost"]), went_back=bool(raw["went_back"]),
+    )  # fmt: skip
+
+
+def _edge(raw: object) -> Edge | str:
+    return Edge(**{k: int(v) for k, v in raw.items()}) if isinstance(raw, dict) else str(raw)
+
+
+def unread(uuid: str, index: int, name: str, reason: str, *, sibling: bool) -> GpuEnergy:
+    """Return the energy of a GPU of which nothing was read."""
+    return GpuEnergy(uuid=uuid, index=index, name=name, sibling=sibling, reasons=(reason,))
+
+
+def gpu_energy(
+    report: Report, window: tuple[int, int], *, index: int, name: str, sibling: bool,
+    power_field: str | None, mig: bool, interval_s: float,
+    unbracketed_mj: Sequence[object] = (),
+) -> GpuEnergy:  # fmt: skip
+    """Return one GPU's energy in `window` (CLOCK_MONOTONIC nanoseconds).
+
+    The counter comes first, the samples of the same window second; both are kept with their
+    ratio. `unbracketed_mj` is the counter of a sibling at both ends, read without an edge.
+    """
+    if mig or report.lost:
+        reason = "mig" if mig else "gpu_lost"
+        return unread(report.uuid, index, name, reason, sibling=sibling)
+    counted, counter_reason = _counted(report, window, unbracketed_mj if sibling else None)
+    integral, sample_reason = _integral(report, window, power_field, interval_s)
+    best = counted or (
+        None if integral is None
+        else Energy(energy_j=integral.energy_j, half_width_j=integral.half_width_j)
+    )  # fmt: skip
+    ratio = (counted.energy_j / integral.energy_j
+             if counted and integral and integral.energy_j > 0 else None)  # fmt: skip
+    duration_s = (window[1] - window[0]) / 1e9
+    return GpuEnergy(
+        uuid=report.uuid, index=index, name=name, sibling=sibling,
+        energy_j=best.energy_j if best else None,
+        method="counter" if counted else "integrated" if integral else None,
+        counter_j=counted.energy_j if counted else None,
+        integrated_j=integral.energy_j if integral else None,
+        ratio=ratio, timing_uncertainty_j=best.half_width_j if best else None,
+        mean_w=best.energy_j / duration_s if best and duration_s > 0 else None,
+        max_w=integral.max_w if integral else None, samples=integral.samples if integral else 0,
+        power_field=power_field, power_limit_w=report.limit_w,
+        temperature_c=_telemetry(report, "temperature_c", max),
+        sm_clock_mhz=_telemetry(report, "sm_clock_mhz", fmean),
+        memory_clock_mhz=_telemetry(report, "memory_clock_mhz", fmean),
+        utilization_pct=_telemetry(report, "utilization_pct", fmean),
+        throttle_reasons=throttle_words(report.throttle),
+        reasons=tuple(r for r in (counter_reason, sample_reason) if r),
+        trace=_trace(report, window),
+    )  # fmt: skip
+
+
+def _counted(
+    report: Report, window: tuple[int, int], unbracketed_mj: Sequence[object] | None
+) -> tuple[Energy | None, str | None]:
+    """Return the counter's joules, or the word for why there are none."""
+    if report.went_back:
+        return None, "counter_reset"
+    if unbracketed_mj is not None:
+        return _unbracketed(window, unbracketed_mj)
+    for edge in (report.start, report.end):
+        if isinstance(edge, str):
+            return None, edge
+    if report.tick_s is None or isinstance(report.start, str) or isinstance(report.end, str):
+        return None, "counter_stuck"
+    energy = counter_energy(report.start, report.end, window, tick_s=report.tick_s,
+                            limit_w=report.most_w)  # fmt: skip
+    return energy, None if energy else "counter_reset"
+
+
+def _unbracketed(
+    window: tuple[int, int], values: Sequence[object]
+) -> tuple[Energy | None, str | None]:
+    """Return a sibling's joules from two plain reads: off by up to a tick at each end."""
+    numbers = [v for v in values if isinstance(v, int)]
+    duration_s = (window[1] - window[0]) / 1e9
+    if len(numbers) != 2 or duration_s <= 0:
+        return None, "no_counter"
+    energy_j = (numbers[1] - numbers[0]) / 1e3
+    tick_j = energy_j / duration_s * UNBRACKETED_S
+    return Energy(energy_j=energy_j, half_width_j=math.hypot(tick_j, tick_j)), None
+
+
+def _integral(
+    report: Report, window: tuple[int, int], power_field: str | None, interval_s: float
+) -> tuple[Integral | None, str | None]:
+    """Return the samples' integral, or the word for why there is none."""
+    if power_field is None:
+        return None, "no_power_sensor"
+    if not any(window[0] < t < window[1] for t in report.times_ns):
+        return None, "no_samples"
+    max_gap_ns = round(GAP_INTERVALS * interval_s * 1e9)
+    integral = integrate(report.times_ns, report.watts, window, max_gap_ns=max_gap_ns)
+    return integral, None if integral else "sample_gap"
+
+
+def _telemetry(report: Report, key: str, fold: Callable[[list[float]], float]) -> float | None:
+    values = [v for t in report.telemetry if (v := t[key]) is not None]
+    return fold(values) if values else None
+
+
+def _trace(report: Report, window: tuple[int, int]) -> PowerTrace | None:
+    inside = [(t, w) for t, w in zip(report.times_ns, report.watts, strict=True)
+              if window[0] <= t <= window[1]]  # fmt: skip
+    if not inside:
+        return None
+    return PowerTrace(
+        offsets_s=tuple((t - window[0]) / 1e9 for t, _ in inside),
+        watts=tuple(w for _, w in inside),
+    )

@@ -1,0 +1,198 @@
+"""The NVML meter: joules per GPU from the energy counter, with power samples beside it.
+
+It owns the parent's end of the sampler and turns its raw numbers into readings. It never reports
+zero or a guess: what was not measured is None with a reason, and `close` raises for nothing that
+can happen to a board.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from db.errors import NodeUnfit
+from db.records import GpuEnergy, Reality
+from workers.meters.child import Child, ChildGone, Message, integer, items, mapping
+from workers.meters.gpureport import Report, gpu_energy, parse_report, unread
+
+#: Seconds after which a silent sampler counts as dead: a board may hang in the driver.
+GREETING_S, OPEN_S, CLOSE_S = 30.0, 30.0, 30.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GpuInfo:
+    """What the sampler found out about one GPU when it started."""
+
+    uuid: str
+    index: int
+    name: str
+    sibling: bool
+    counter: bool
+    power_field: str | None
+    mig: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GpuWindow:
+    """The GPUs of one window; `ended_ns` moves to a tick only when edges are aligned."""
+
+    started_ns: int
+    ended_ns: int
+    gpus: tuple[GpuEnergy, ...]
+    reasons: tuple[str, ...] = ()
+
+
+class NvmlMeter:
+    """Meters the GPUs of a group by UUID; the other GPUs of the machine are reported apart.
+
+    `aligned` ends a window at a tick of the counter instead of the moment of the call: exact, but
+    up to a tick longer.
+    """
+
+    def __init__(
+        self, uuids: Sequence[str], *, interval_s: float = 0.1, aligned: bool = False
+    ) -> None:
+        """Start the sampler. Raises NodeUnfit where NVML or one of the GPUs is not there."""
+        self._uuids = tuple(uuids)
+        self._interval_s = interval_s
+        self._aligned = aligned
+        self._opened: Message | None = None
+        self._frozen: frozenset[int] | None = None
+        self._child: Child | None = None
+        self.reality = Reality.REAL
+        self.driver = ""
+        self.gpus: tuple[GpuInfo, ...] = ()
+        self._start()
+
+    def _start(self) -> Child:
+        settings = {"group": list(self._uuids), "interval_ns": round(self._interval_s * 1e9)}
+        child = Child("workers.meters.sampler", settings)
+        try:
+            greeting = child.receive(GREETING_S)
+        except ChildGone as error:
+            raise NodeUnfit("the GPU sampler did not start: run `campaign doctor`") from error
+        if "fix" in greeting:
+            child.stop()
+            raise NodeUnfit(f"NVML is not usable: {greeting['fix']}")
+        self.gpus = tuple(_info(found) for found in items(greeting["gpus"]))
+        missing = sorted(set(self._uuids) - {g.uuid for g in self.gpus})
+        if missing:
+            child.stop()
+            here = ", ".join(g.uuid for g in self.gpus) or "none"
+            raise NodeUnfit(f"GPU {missing[0]} is lost or not on this machine (here: {here})")
+        self.driver = str(greeting["driver"])
+        self.reality = Reality.SIMULATED if greeting["standin"] else Reality.REAL
+        self._child = child
+        return child
+
+    @property
+    def why_not(self) -> tuple[str, ...]:
+        """Why the group's energy cannot be measured; empty if it can."""
+        group = [g for g in self.gpus if not g.sibling]
+        blind = any(not g.counter and g.power_field is None for g in group)
+        reasons = {"no_gpu": not group, "mig": any(g.mig for g in group), "no_power_sensor": blind}
+        return tuple(reason for reason, holds in reasons.items() if holds)
+
+    @property
+    def sampler_pid(self) -> int | None:
+        """The process id of the sampler; None while there is none."""
+        return self._child.pid if self._child else None
+
+    def open(self) -> int:
+        """Start a window; returns the CLOCK_MONOTONIC nanoseconds at which it begins.
+
+        That is the latest start tick of the group's counters, a moment before the return.
+        """
+        try:
+            child = self._child or self._start()
+            self._opened = child.ask({"do": "open"}, OPEN_S)
+        except (ChildGone, NodeUnfit):
+            self._child, self._opened = None, None
+            return time.monotonic_ns()
+        starts = [integer(at) for at in items(self._opened["starts_ns"])]
+        return max(starts, default=integer(self._opened["opened_ns"]))
+
+    def begin_close(self) -> None:
+        """Ask for the end edge; `finish_close` waits for it."""
+        if self._child is not None:
+            try:
+                self._child.send({"do": "close", "aligned": self._aligned})
+            except ChildGone:
+                self._child = None
+
+    def finish_close(self, started_ns: int, ended_ns: int) -> GpuWindow:
+        """Report the window `started_ns`..`ended_ns`, after `begin_close`."""
+        opened, self._opened = self._opened, None
+        answer = self._closed()
+        if answer is None or opened is None:
+            gpus = tuple(unread(g.uuid, g.index, g.name, "sampler_lost", sibling=g.sibling)
+                         for g in self.gpus)  # fmt: skip
+            return GpuWindow(started_ns=started_ns, ended_ns=ended_ns, gpus=gpus,
+                             reasons=("sampler_lost",))  # fmt: skip
+        reports = {r.uuid: r for r in map(parse_report, items(answer["gpus"]))}
+        if self._aligned:
+            group = [reports[u].end_ns for u in self._uuids]
+            ended_ns = max(ended_ns, min((at for at in group if at is not None), default=ended_ns))
+        siblings = (mapping(opened["siblings_mj"]), mapping(answer["siblings_mj"]))
+        gpus = tuple(self._energy(g, reports[g.uuid], (started_ns, ended_ns), siblings)
+                     for g in self.gpus)  # fmt: skip
+        return GpuWindow(started_ns=started_ns, ended_ns=ended_ns, gpus=gpus)
+
+    def _closed(self) -> Message | None:
+        """Return the sampler's report; None if it is gone."""
+        if self._child is None:
+            return None
+        try:
+            return self._child.receive(CLOSE_S)
+        except ChildGone:
+            self._child = None
+            return None
+
+    def _energy(
+        self, gpu: GpuInfo, report: Report, window: tuple[int, int],
+        siblings: tuple[Message, Message],
+    ) -> GpuEnergy:  # fmt: skip
+        counted = tuple(values.get(gpu.uuid) for values in siblings)
+        return gpu_energy(
+            report, window, index=gpu.index, name=gpu.name, sibling=gpu.sibling,
+            power_field=gpu.power_field, mig=gpu.mig, interval_s=self._interval_s,
+            unbracketed_mj=counted,
+        )  # fmt: skip
+
+    def _pids(self) -> frozenset[int]:
+        if self._child is None:
+            return frozenset()
+        try:
+            answer = self._child.ask({"do": "pids"}, CLOSE_S)
+        except ChildGone:
+            self._child = None
+            return frozenset()
+        return frozenset(integer(pid) for pid in items(answer["pids"]))
+
+    def freeze_processes(self) -> None:
+        """Remember the processes on the group's GPUs as the session's own.
+
+        In a container NVML shows the host's pids: they are compared with each other only.
+        """
+        self._frozen = self._pids()
+
+    def foreign_processes(self) -> tuple[int, ...]:
+        """Return the pids not frozen that use the group's GPUs, or did in windows since asked."""
+        return () if self._frozen is None else tuple(sorted(self._pids() - self._frozen))
+
+    def shutdown(self) -> None:
+        """End the sampler; safe to call twice."""
+        child, self._child = self._child, None
+        if child is not None:
+            child.stop()
+
+
+def _info(found: object) -> GpuInfo:
+    values = mapping(found)
+    field = values["power_field"]
+    return GpuInfo(
+        uuid=str(values["uuid"]), index=integer(values["index"]), name=str(values["name"]),
+        sibling=bool(values["sibling"]), counter=bool(values["counter"]),
+        power_field=None if field is None else str(field), mig=bool(values["mig"]),
+    )  # fmt: skip
