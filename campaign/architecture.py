@@ -10,9 +10,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from campaign.shape import Architecture, Shape
 from db.errors import ConfigError
 from db.records import Scalar
+from workers.shape import Architecture, Shape
 
 
 def _llama(shape: Shape) -> dict[str, Scalar]:

@@ -13,9 +13,9 @@ from campaign.architecture import architecture
 from campaign.folder import is_folder, plain, read_folder
 from campaign.overrides import CONF
 from campaign.reader import nearest
-from campaign.shape import Architecture, Shape
 from db.errors import ConfigError
 from db.records import Board, ModelSpec, Weights
+from workers.shape import Architecture, Shape
 
 Row = Mapping[str, object]
 

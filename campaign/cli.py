@@ -22,7 +22,7 @@ from db.errors import CampaignError, ConfigError
 #: verb: (module, what it does)
 VERBS: Mapping[str, tuple[str, str]] = {
     "plan": ("campaign.plan", "what a campaign would measure, leave out, and take at least"),
-    "run": ("campaign.driver", "measure; the same command again continues"),
+    "run": ("campaign.run", "measure; the same command again continues"),
     "status": ("campaign.status", "what became of the tasks"),
     "query": ("campaign.query", "ask the results: a named query, or SQL"),
     "logs": ("campaign.logs", "why an attempt of a task failed"),

@@ -1,4 +1,4 @@
-"""The verb `run`: expand, enqueue, dispatch engines until nothing is left, show the result.
+"""Driving a campaign: dispatch its engines until nothing is left, then show the result.
 
 The store is the only memory: whatever happened before, the driver asks it what is left, so the
 same command is the resume. It dispatches engines, never tasks; sessions claim those.
@@ -6,7 +6,6 @@ same command is the resume. It dispatches engines, never tasks; sessions claim t
 
 from __future__ import annotations
 
-import argparse
 import logging
 import signal
 import threading
@@ -18,7 +17,6 @@ from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
 from types import FrameType
 
-from campaign.config import load
 from campaign.fleet import Fleet, Flight
 from campaign.live import Live, Snapshot
 from campaign.outcome import show_outcome
@@ -38,13 +36,8 @@ log = logging.getLogger("campaign.driver")
 MAX_LOADS = 2
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """`run` takes overrides only."""
-
-
-def main(args: argparse.Namespace) -> int:
+def drive(settings: Settings, *, as_json: bool) -> int:
     """Run a campaign to its end; returns the exit code."""
-    settings = load(args.overrides)
     place = Place(
         url=settings.store.url, reader_url=settings.store.reader_url, folder=settings.store.path
     )
@@ -55,7 +48,7 @@ def main(args: argparse.Namespace) -> int:
         driver = Driver(settings, campaign, place, store.store, live)
         with _ray_words_aside(campaign.logs):
             interrupted = driver.run()
-        complete = show_outcome(store.store, campaign, as_json=args.json)
+        complete = show_outcome(store.store, campaign, as_json=as_json)
     if interrupted:
         return 130
     return 0 if complete else 4

@@ -10,16 +10,14 @@ from collections import Counter
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
-from campaign.shape import Shape
 from db.errors import Infeasible
 from db.records import Board, EngineSpec, Exclusion, Task, Workload
+from workers.roofline import kv_bytes_per_token, weight_bytes
+from workers.shape import Shape, precision
 
 #: The most boards of one kind that one host holds.
 MAX_GROUP = 16
-_BYTES = {"bfloat16": 2.0, "float16": 2.0, "float32": 4.0}
-#: Quantizations that store a weight in one byte; any other is taken for four bits.
-_ONE_BYTE = frozenset({"fp8", "int8", "w8a8", "bitsandbytes-8bit"})
-
+_WINDOWED = frozenset({"gemma2", "gemma3_text", "gpt_oss", "olmo3"})
 _KV_FP8 = frozenset({"fp8", "fp8_e4m3", "fp8_e5m2"})
 
 Reason = tuple[str, str]
@@ -44,7 +42,7 @@ def engine_misfit(engine: EngineSpec, board: Board, shape: Shape | None) -> Reas
     if shape.heads % engine.tensor_parallel:
         parts = f"{shape.heads} attention heads"
         return "tp_heads", f"{engine.tensor_parallel} does not divide {parts}"
-    needed = weight_bytes(engine, shape)
+    needed = _weight_bytes(engine, shape)
     return _memory(needed, "weights", engine, board)
 
 
@@ -57,28 +55,25 @@ def workload_misfit(
     context = workload.input_tokens + workload.output_tokens
     if shape.max_position is not None and context > shape.max_position:
         return "context_too_long", f"{context} tokens exceed the model's {shape.max_position}"
-    needed = weight_bytes(engine, shape) + kv_bytes(engine, workload, shape)
+    needed = _weight_bytes(engine, shape) + _kv_bytes(engine, workload, shape)
     return _memory(needed, "weights and KV cache", engine, board)
 
 
-def weight_bytes(engine: EngineSpec, shape: Shape) -> float:
+def _weight_bytes(engine: EngineSpec, shape: Shape) -> float:
     """Return the least bytes that the weights take."""
-    size = _BYTES[engine.dtype]
-    if engine.quantization is not None:
-        size = 1.0 if engine.quantization.lower() in _ONE_BYTE else 0.5
-    return shape.parameters * size
+    return weight_bytes(shape, precision(engine.dtype, engine.quantization))
 
 
-def kv_bytes(engine: EngineSpec, workload: Workload, shape: Shape) -> float:
-    """Return the bytes of the KV cache of one batch, all requests running at once.
+def _kv_bytes(engine: EngineSpec, workload: Workload, shape: Shape) -> float:
+    """Return the least bytes of the KV cache of one batch, all requests running at once.
 
-    Models that keep a window of the context in some layers need less; they are left to the
-    engine by counting a quarter.
+    Families that keep a window of the context in some layers need less; a quarter is counted.
     """
     tokens = workload.batch_size * (workload.input_tokens + workload.output_tokens)
-    windowed = shape.family in ("gemma2", "gemma3_text", "gpt_oss", "olmo3")
-    size = 1.0 if engine.options.get("kv_cache_dtype") in _KV_FP8 else _BYTES[engine.dtype]
-    return tokens * shape.kv_elements_per_token * size * (0.25 if windowed else 1.0)
+    part = 0.25 if shape.family in _WINDOWED else 1.0
+    if engine.options.get("kv_cache_dtype") in _KV_FP8:
+        return tokens * shape.kv_elements_per_token * part
+    return tokens * kv_bytes_per_token(shape, precision(engine.dtype)) * part
 
 
 def _memory(needed: float, what: str, engine: EngineSpec, board: Board) -> Reason | None:

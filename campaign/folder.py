@@ -9,9 +9,9 @@ import hashlib
 import json
 from pathlib import Path
 
-from campaign.shape import Architecture
 from db.errors import ConfigError
 from db.records import ModelSpec, Scalar, Weights
+from workers.shape import Architecture
 
 #: Says nothing about what is computed: provenance, generation defaults, rotary constants.
 _IGNORED = frozenset(

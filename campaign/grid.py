@@ -14,10 +14,10 @@ from itertools import product
 from campaign.catalog import Catalog
 from campaign.fit import Grid, Reason, engine_misfit, workload_misfit
 from campaign.settings import Axes, Settings
-from campaign.shape import Shape, shape_of
 from db.errors import ConfigError
 from db.identity import engine_digest, task_key
 from db.records import Board, EngineSpec, Exclusion, ModelSpec, Task, Weights, Workload
+from workers.shape import Shape, shape_of
 
 __all__ = ["Grid", "expand"]
 

@@ -16,7 +16,7 @@ from campaign.fit import require_runnable
 from campaign.fleet import LocalBoards
 from campaign.grid import Grid, expand
 from campaign.here import boards_here, reality_here, threads_here
-from campaign.plan import task_seconds
+from campaign.plan import check_budget, describe, task_seconds
 from campaign.settings import Settings
 from db.embedded import default_folder
 from db.place import Place, opened
@@ -133,6 +133,7 @@ def prepare(settings: Settings, place: Place) -> Prepared:
     here, counts = boards_here(settings, catalog)
     grid = expand(settings, catalog, here, _commits(settings, catalog, place))
     require_runnable(grid, counts)
+    check_budget(settings, describe(settings, grid, counts, None))
     gpus = (
         0
         if settings.cluster.kind == "simulated"

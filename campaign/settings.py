@@ -55,9 +55,8 @@ class MeterSettings:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunSettings:
-    """Bounds of a run: `deadline` is ISO 8601, `max_hours` a budget, `seed` orders the tasks."""
+    """Bounds of a run: `max_hours` is a budget, `seed` orders the tasks."""
 
-    deadline: str | None
     max_hours: float | None
     seed: int
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 import getpass
 import re
 from collections.abc import Mapping
-from datetime import datetime
 
 from campaign.axes import read_blocks
 from campaign.overrides import GATES, ROOT, SECTIONS
@@ -184,14 +183,8 @@ def _meter(read: Reader) -> MeterSettings:
 
 
 def _run(read: Reader) -> RunSettings:
-    deadline = read.optional_text("run.deadline", read.at("run.deadline"))
-    try:
-        datetime.fromisoformat(deadline or "2000-01-01")
-    except ValueError:
-        read.note("run.deadline", f"{deadline!r} is no time; write 2026-12-31T18:00:00+01:00")
     hours = read.at("run.max_hours")
     return RunSettings(
-        deadline=deadline,
         max_hours=None if hours is None else read.number("run.max_hours", hours),
         seed=read.whole("run.seed", read.at("run.seed"), 0),
     )

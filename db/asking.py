@@ -8,11 +8,11 @@ the server parses. Never runs it on a login that may write.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Generator, Iterator, Mapping
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from difflib import get_close_matches
-from itertools import chain
+from itertools import chain, islice
 from typing import Any, cast
 
 import psycopg
@@ -42,7 +42,8 @@ select current_user, current_setting('is_superuser') = 'on'
     or pg_has_role('pg_read_server_files', 'member')
     or pg_has_role('pg_write_all_data', 'member')
     or exists (select from pg_class c
-                where c.relnamespace = 'public'::regnamespace and c.relkind in ('r', 'p', 'v')
+                where c.relnamespace::regnamespace::text = any(current_schemas(false))
+                  and c.relkind in ('r', 'p', 'v')
                   and (pg_has_role(c.relowner, 'member')
                        or has_table_privilege(c.oid, 'insert, update, delete, truncate')))
 """
@@ -118,7 +119,8 @@ def asked(
             try:
                 if asking.name is None:
                     _refuse_writer(raw, configured=reader_url is not None)
-                yield _run(raw, asking, limits, settings)  # reading rows may raise here, too
+                with _running(raw, asking, limits, settings) as answer:
+                    yield answer  # reading rows may raise here, too
             except psycopg.Error as error:
                 connection.invalidate(error)  # it may be in the middle of an answer
                 raise _explained(error, asking, limits) from error
@@ -126,9 +128,10 @@ def asked(
         store.close()
 
 
-def _run(
+@contextmanager
+def _running(
     raw: psycopg.Connection[Any], asking: Question, limits: Limits, settings: Mapping[str, str]
-) -> Answer:
+) -> Iterator[Answer]:
     raw.execute("set transaction read only")
     wanted = {
         "statement_timeout": f"{limits.statement_s * 1000:.0f}",
@@ -140,9 +143,11 @@ def _run(
     columns = _prepared(raw, asking)
     # stream() always speaks the extended protocol: a second statement is a syntax error there.
     size = ROWS_AT_A_TIME if psycopg.capabilities.has_stream_chunked() else 1
-    fetched = raw.cursor().stream(asking.sql.encode(), size=size)
-    first = next(fetched, None)
-    return Answer(columns=columns, rows=chain(() if first is None else (first,), fetched))
+    # Closing it cancels what still runs; until then it holds the connection's lock.
+    stream = raw.cursor().stream(asking.sql.encode(), size=size)
+    with closing(cast("Generator[tuple[Any, ...]]", stream)) as fetched:
+        first = list(islice(fetched, 1))  # a mistake shows before anything is written
+        yield Answer(columns=columns, rows=chain(first, fetched))
 
 
 def _prepared(raw: psycopg.Connection[Any], asking: Question) -> tuple[str, ...]:

@@ -104,16 +104,21 @@ def dump(store: Store, file: Path) -> int:
     if not file.parent.is_dir():
         raise ConfigError(f"{file.parent} is no folder: create it first")
     descriptor, partial = tempfile.mkstemp(prefix=f".{file.name}-", dir=file.parent)
+    os.close(descriptor)
     try:
-        command = [program("pg_dump", server_version(store)), "--format=custom", "--no-owner",
-                   "--no-privileges", f"--dbname={libpq_url(store.url)}"]  # fmt: skip
-        said = subprocess.run(command, stdout=descriptor, stderr=subprocess.PIPE, check=False)
+        command = [
+            program("pg_dump", server_version(store)),
+            "--format=custom",
+            "--no-owner",
+            "--no-privileges",
+            f"--file={partial}",  # synced by pg_dump; on stdout it would write its index twice
+            f"--dbname={libpq_url(store.url)}",
+        ]
+        said = subprocess.run(command, capture_output=True, check=False)
         if said.returncode:
             raise ConfigError(f"no dump was written: {_reason(said.stderr)}")
-        os.fsync(descriptor)
         Path(partial).replace(file)
     finally:
-        os.close(descriptor)
         Path(partial).unlink(missing_ok=True)
     return file.stat().st_size
 

@@ -11,6 +11,7 @@ import errno
 import logging
 import os
 import signal
+import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from functools import cached_property
@@ -219,9 +220,11 @@ class EmbeddedPostgres:
 
     @contextmanager
     def _explained(self) -> Iterator[None]:
-        """Translate what the file system refuses."""
+        """Translate what the file system and the programs refuse."""
         try:
             yield
+        except subprocess.CalledProcessError as error:
+            raise failure(self.folder, error.output or "", f"cannot run {error.cmd[0]}") from error
         except OSError as error:
             where = error.filename or self.folder
             if error.errno in (errno.ENOSPC, errno.EDQUOT):

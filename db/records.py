@@ -194,9 +194,10 @@ class PowerTrace:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GpuEnergy:
-    """One GPU in one window. `energy_j` is `counter_j` where it can be trusted, else
-    `integrated_j`, else None with a reason; `method` says which (``counter``, ``integrated``).
+    """One GPU in one window.
 
+    `energy_j` is `counter_j` where it can be trusted, else `integrated_j`, else None with a
+    reason; `method` says which (``counter``, ``integrated``).
     `timing_uncertainty_j` is a 95 % half-width (counter tick, edges, sampling); `ratio` is
     counter over integral. `power_field` is the NVML field that was read: ``instant``,
     ``average`` or ``legacy``. `sibling` marks a GPU of the host outside the measured group:
@@ -293,7 +294,7 @@ class RequestTiming:
     @property
     def itl_s(self) -> float | None:
         """Mean inter-token latency in seconds; None with fewer than two tokens or no TTFT."""
-        if self.ttft_s is None or self.output_tokens < 2:
+        if self.ttft_s is None or self.output_tokens < 2:  # noqa: PLR2004 - the first token has no predecessor
             return None
         return (self.e2e_s - self.ttft_s) / (self.output_tokens - 1)
 

@@ -124,6 +124,7 @@ def enqueue(connection: Connection, campaign_id: int, tasks: Sequence[Task]) -> 
             copy.write_row((task.key, *ids, *sizes, str(task.reality), task.replicate, ordinal))
     new = connection.exec_driver_sql(SQL["enqueue"]).rowcount
     connection.exec_driver_sql(SQL["ask_for"], {"campaign_id": campaign_id})
+    connection.exec_driver_sql(SQL["unstage"])
     return new
 
 

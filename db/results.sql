@@ -19,7 +19,7 @@ insert into tasks (key, engine_id, protocol_id, input_tokens, output_tokens, bat
 select key, engine_id, protocol_id, input_tokens, output_tokens, batch_size, reality, replicate,
        ordinal
   from staged
- order by key
+ order by key, ordinal
     on conflict (key) do nothing;
 
 -- name: ask_for
@@ -34,6 +34,10 @@ with asked as (
 insert into campaign_tasks (campaign_id, task_id)
 select %(campaign_id)s, id from asked
     on conflict do nothing;
+
+-- name: unstage
+-- The place is free for another enqueue of the same transaction.
+drop table staged;
 
 -- name: progress
 -- Tasks of a campaign by engine and state, and how many could be claimed now.

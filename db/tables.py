@@ -14,6 +14,7 @@ from sqlalchemy import (
     Boolean,
     CheckConstraint,
     Column,
+    Computed,
     Double,
     ForeignKey,
     ForeignKeyConstraint,
@@ -142,6 +143,9 @@ tasks = Table(
     Column("lease_id", UUID,
            comment="the fence: lease of the newest attempt, as long as that may still finish"),
     _time("lease_expires_at", "when others may reap the lease"),
+    Column("result_lease_id", UUID,
+           Computed("case when state = 'done' then lease_id end", persisted=True),
+           comment="lease_id once it is done: there is no done task without an accepted attempt"),
     Column("attempts", Integer, nullable=False, server_default="0", comment="attempts opened"),
     Column("faults", Integer, nullable=False, server_default="0", comment="faulted attempts"),
     Column("losses", Integer, nullable=False, server_default="0", comment="lost attempts"),
@@ -159,9 +163,14 @@ tasks = Table(
         "state not in ('leased', 'done') or lease_id is not null", name="held_has_lease"
     ),
     CheckConstraint("not_before is null or state = 'pending'", name="only_pending_waits"),
-    # The fence names an attempt; both tables refer to each other, so this one is added last.
+    # The fence names an attempt, and done needs an accepted one. Both tables refer to each other,
+    # so these two are added last.
     ForeignKeyConstraint(
         ["lease_id"], ["attempts.lease_id"], name="tasks_lease_id_fkey", use_alter=True
+    ),
+    ForeignKeyConstraint(
+        ["result_lease_id"], ["attempts.result_lease_id"], name="tasks_result_lease_id_fkey",
+        use_alter=True,
     ),
     CheckConstraint(
         "(state in ('quarantined', 'excluded')) = (reason is not null)", name="ended_has_reason"
@@ -245,14 +254,21 @@ attempts = Table(
     _texts("marks", "gates that marked, not voided, the measurement"),
     _time("voided_at", "when people voided the accepted result"),
     _text("void_reason", "why they did", null=True),
+    Column("result_lease_id", UUID,
+           Computed("case when outcome = 'ok' and voided_at is null then lease_id end",
+                    persisted=True),
+           comment="lease_id as long as it is accepted: what a done task refers to"),
     UniqueConstraint("task_id", "number"),
     UniqueConstraint("lease_id"),
+    UniqueConstraint("result_lease_id"),
     _one_of("outcome", Outcome),
     CheckConstraint("(outcome is null) = (closed_at is null)", name="closed_has_outcome"),
     CheckConstraint("outcome not in ('faulted', 'lost', 'invalid') or kind is not null",
                     name="failed_has_kind"),
     CheckConstraint("(voided_at is null) = (void_reason is null)", name="void_has_reason"),
-    CheckConstraint("voided_at is null or outcome is not distinct from 'ok'", name="only_ok_is_voided"),
+    CheckConstraint(
+        "voided_at is null or outcome is not distinct from 'ok'", name="only_ok_is_voided"
+    ),
     comment="One try of a task; an accepted one (ok, not voided) is its result",
 )  # fmt: skip
 # A task has at most one accepted result and at most one open attempt.

@@ -20,8 +20,8 @@ select w.attempt_id, w.ordinal, w.session_id, w.started_at, w.duration_s, w.batc
 
 -- name: measurements
 -- Every accepted row, with reality, weights, method and reasons; nothing is filtered here. The
--- half-width is Student's, at 95 percent, over the repeats of one session. A row that was metered through
--- a stand-in is simulated, whatever was asked for.
+-- half-width is Student's, at 95 percent, over the repeats of one session. A row that was metered
+-- through a stand-in is simulated, whatever was asked for.
 create view measurements as
 with summed as (
     select attempt_id,
@@ -32,9 +32,12 @@ with summed as (
            sum(requests)::bigint as requests,
            sum(input_tokens)::bigint as input_tokens_total,
            sum(output_tokens)::bigint as output_tokens_total,
-           sum(ttft_s * requests) / nullif(sum(requests), 0) as ttft_s,
-           sum(itl_s * requests) / nullif(sum(requests), 0) as itl_s,
-           sum(e2e_s * requests) / nullif(sum(requests), 0) as e2e_s,
+           case when bool_and(ttft_s is not null)
+                then sum(ttft_s * requests) / nullif(sum(requests), 0) end as ttft_s,
+           case when bool_and(itl_s is not null)
+                then sum(itl_s * requests) / nullif(sum(requests), 0) end as itl_s,
+           case when bool_and(e2e_s is not null)
+                then sum(e2e_s * requests) / nullif(sum(requests), 0) end as e2e_s,
            case when bool_and(energy_j is not null) then sum(energy_j) end as energy_j,
            case when bool_and(energy_j is not null)
                 then string_agg(distinct energy_method, ', ') end as energy_method,

@@ -24,8 +24,10 @@ T_95 = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228, 2
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Gates:
-    """Thresholds: `counter_disagreement` is relative, beyond both uncertainties; a window below
-    `short_window_s` is marked; `temperature_drift_c` is between the first and last repeat.
+    """Thresholds of the marks.
+
+    `counter_disagreement` is relative, beyond both uncertainties; a window below `short_window_s`
+    is marked; `temperature_drift_c` is between the first and last repeat.
     """
 
     counter_disagreement: float = 0.02
@@ -43,8 +45,9 @@ def half_width(values: Sequence[float]) -> float | None:
 
 
 def relative_half_width(windows: Sequence[Window]) -> float | None:
-    """Return the relative 95 % half-width over repeats: of joules per output token where measured,
-    else of seconds per output token.
+    """Return the relative 95 % half-width over repeats.
+
+    Of joules per output token where measured, else of seconds per output token.
     """
     costs = [_cost(w) for w in windows]
     width = half_width(costs)

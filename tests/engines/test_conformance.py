@@ -7,6 +7,7 @@ import os
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -68,7 +69,7 @@ def test_times_are_ordered_and_lie_inside_the_batch(runs: Runs, backend: str, mo
 def test_batches_follow_one_another_on_the_clock(runs: Runs, backend: str) -> None:
     batches = list(runs(backend).batches.values())
     assert len(batches) == len(SHAPES)
-    for earlier, later in zip(batches, batches[1:], strict=False):
+    for earlier, later in pairwise(batches):
         assert earlier.ended_ns <= later.started_ns
 
 
@@ -98,9 +99,7 @@ def test_an_engine_tells_its_configuration_software_and_process(runs: Runs, back
 
 
 @every_engine
-def test_the_configuration_names_no_folder(
-    runs: Runs, backend: str, weights_cache: Path
-) -> None:
+def test_the_configuration_names_no_folder(runs: Runs, backend: str, weights_cache: Path) -> None:
     text = json.dumps(dict(runs(backend).loaded.resolved))
     assert str(weights_cache) not in text
     assert str(Path.home()) not in text

@@ -18,8 +18,8 @@ MASK = (1 << 64) - 1
 class StandinGpu:
     """One simulated board. Times ``*_at`` are absolute CLOCK_MONOTONIC seconds, 0 is never.
 
-    Ticks stay off whole milliseconds: there the kernel's own timer interrupts whoever watches, which
-    no board does. `processes` are (pid, bytes, from, to); `mig` -1 is "not supported".
+    Ticks stay off whole milliseconds: there the kernel's own timer interrupts whoever watches,
+    which no board does. `processes` are (pid, bytes, from, to); `mig` -1 is "not supported".
     """
 
     name: str = "NVIDIA H100 80GB HBM3"

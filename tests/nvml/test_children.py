@@ -64,9 +64,9 @@ def test_a_helper_inherits_nothing_but_its_pipes(standin, closing, tmp_path):
     os.set_inheritable(secret.fileno(), True)
     with secret:
         meter = closing(NvmlMeter([UUID]))
-        held = {os.readlink(f"/proc/{meter.sampler_pid}/fd/{fd}")
-                for fd in os.listdir(f"/proc/{meter.sampler_pid}/fd")}  # fmt: skip
-    assert str(tmp_path / "open") not in held
+        held = {fd.readlink() for fd in Path(f"/proc/{meter.sampler_pid}/fd").iterdir()}
+    assert held
+    assert tmp_path / "open" not in held
 
 
 def test_a_folder_called_workers_where_the_user_stands_is_not_imported(

@@ -115,7 +115,8 @@ MUTANTS = {
        and t.lease_expires_at < now()
        and pg_postmaster_start_time() < now() - make_interval(secs => %(lease_s)s)
 """,
-        instead="""      from (select id from tasks where state = 'leased' and lease_expires_at < now()
+        instead="""      from (select id from tasks
+             where state = 'leased' and lease_expires_at < now()
                and pg_postmaster_start_time() < now() - make_interval(secs => %(lease_s)s)
             offset 0) old
      where t.id = old.id

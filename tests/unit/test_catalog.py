@@ -12,9 +12,9 @@ import pytest
 from campaign.architecture import FAMILIES, architecture
 from campaign.catalog import Catalog, load_catalog
 from campaign.overrides import CONF
-from campaign.shape import shape_of
 from db.errors import ConfigError
 from db.records import Weights
+from workers.shape import shape_of
 
 ROWS = {
     row["hf_id"]: row

@@ -8,9 +8,9 @@ import pytest
 
 from campaign.catalog import load_catalog
 from campaign.fit import Grid, engine_misfit, require_runnable, workload_misfit
-from campaign.shape import shape_of
 from db.errors import Infeasible
 from db.records import Board, EngineSpec, Exclusion, MeasurementProtocol, Reality, Task, Workload
+from workers.shape import shape_of
 
 CATALOG = load_catalog()
 SMALL = Workload(input_tokens=64, output_tokens=32, batch_size=1)

@@ -50,7 +50,7 @@ def test_every_backend_gets_the_threads_of_the_board() -> None:
 
 def test_a_backend_gets_its_own_flags_only() -> None:
     for task in grid("+grid=quickstart").tasks:
-        assert ("max_num_seqs" in task.engine.options) == (task.engine.backend == "vllm")
+        assert ("enforce_eager" in task.engine.options) == (task.engine.backend == "vllm")
 
 
 @given(

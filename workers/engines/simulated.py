@@ -15,8 +15,11 @@ from dataclasses import dataclass, replace
 
 from db.errors import EngineFault, TaskFault
 from db.records import Batch, Board, EngineSpec, Loaded, RequestTiming, Workload
+from workers.clock import Clock
+from workers.engines.engine import Engine
 from workers.engines.simulated_meter import Draw, SimulatedMeter
 from workers.engines.software import versions
+from workers.meters.meter import Meter
 from workers.roofline import ASSUMED, VERSION, Cost, estimate, weight_bytes
 from workers.shape import Shape, precision, shape_of
 
@@ -66,7 +69,7 @@ class Behaviour:
 
 def open_simulated(
     spec: EngineSpec, board: Board, seed: int | None = None
-) -> tuple[SimulatedEngine, SimulatedMeter, SimulatedClock]:
+) -> tuple[Engine, Meter, Clock]:
     """Return an engine, its meter and their clock; `seed` draws this session's deviations.
 
     Without a seed every session deviates differently, as real ones do. Raises EngineFault for

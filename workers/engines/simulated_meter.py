@@ -19,31 +19,29 @@ class Draw:
         self.board = board
         self.boards = boards
         self.clock = clock
-        self._spans: list[tuple[int, int, float]] = []
+        self._above_idle_j = 0.0
+        self._most_w = 0.0
 
     def use(self, seconds: float, watts: float | None) -> None:
         """Let `seconds` pass at `watts` for each board."""
-        started_ns = self.clock.now_ns()
         self.clock.sleep(seconds)
         if watts is not None:
-            self._spans.append((started_ns, self.clock.now_ns(), watts))
+            self._above_idle_j += (watts - (self.board.idle_w or 0.0)) * seconds
+            self._most_w = max(self._most_w, watts)
 
-    def forget(self) -> None:
-        """Drop what was drawn until now."""
-        self._spans.clear()
+    def begin(self) -> None:
+        """Forget what was drawn until now."""
+        self._above_idle_j, self._most_w = 0.0, 0.0
 
-    def joules(self, started_ns: int, ended_ns: int) -> tuple[float, float] | None:
-        """Return each board's joules and greatest watts in a window; None without power data."""
+    def joules(self, seconds: float) -> tuple[float, float] | None:
+        """Return each board's joules and greatest watts in `seconds` since `begin`.
+
+        None where the board's power is not known.
+        """
         idle = self.board.idle_w
         if idle is None or self.board.tdp_w is None:
             return None
-        energy, most = idle * (ended_ns - started_ns) / 1e9, idle
-        for begin_ns, end_ns, watts in self._spans:
-            inside_ns = min(end_ns, ended_ns) - max(begin_ns, started_ns)
-            if inside_ns > 0:
-                energy += (watts - idle) * inside_ns / 1e9
-                most = max(most, watts)
-        return energy, most
+        return idle * seconds + self._above_idle_j, max(self._most_w, idle)
 
 
 class SimulatedMeter:
@@ -64,7 +62,7 @@ class SimulatedMeter:
 
     def open(self) -> None:
         """Start a window."""
-        self._draw.forget()
+        self._draw.begin()
         self._opened_ns = self._draw.clock.now_ns()
 
     def close(self) -> Reading:
@@ -72,8 +70,9 @@ class SimulatedMeter:
         ended_ns = self._draw.clock.now_ns()
         started_ns = ended_ns if self._opened_ns is None else self._opened_ns
         self._opened_ns = None
-        found = self._draw.joules(started_ns, ended_ns) if self.measures else None
-        gpus = self._gpus(found, (ended_ns - started_ns) / 1e9)
+        seconds = (ended_ns - started_ns) / 1e9
+        found = self._draw.joules(seconds) if self.measures else None
+        gpus = self._gpus(found, seconds)
         return Reading(
             started_ns=started_ns,
             ended_ns=ended_ns,

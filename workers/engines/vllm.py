@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import gc
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -69,28 +69,30 @@ class VllmEngine:
         self.vocabulary = vocabulary(folder)
         set_environment(spec)
         try:
-            import torch
-            import vllm
-            from vllm.platforms import current_platform
-        except ImportError as error:
-            raise engine_fault(error, "importing vllm") from error
+            self._llm = self._started(folder)
+            return Loaded(
+                resolved=self._resolved(self._llm, folder), software=_software(), pid=os.getpid()
+            )
+        except EngineFault:
+            raise
+        except Exception as error:
+            raise engine_fault(error, f"loading {spec.label}") from error
+
+    def _started(self, folder: Path) -> LLM:
+        import torch
+        import vllm
+        from vllm.platforms import current_platform
+
+        spec = self._spec
         _refuse_version(spec, vllm.__version__)
         on_cpu = current_platform.is_cpu()
+        arguments = engine_arguments(spec, self._limits, folder, on_cpu=on_cpu)
         if on_cpu:
             _know_architecture(folder)
             if spec.threads is not None:
                 # Before vLLM: its CPU worker replaces this function by one that does nothing.
                 torch.set_num_threads(spec.threads)
-        arguments = engine_arguments(spec, self._limits, folder, on_cpu=on_cpu)
-        try:
-            self._llm = vllm.LLM(**arguments)
-        except Exception as error:
-            raise engine_fault(error, f"loading {spec.label}") from error
-        return Loaded(
-            resolved=self._resolved(self._llm, folder),
-            software=_software(vllm.__version__),
-            pid=os.getpid(),
-        )
+        return vllm.LLM(**arguments)
 
     def _resolved(self, llm: LLM, folder: Path) -> dict[str, object]:
         import torch
@@ -182,10 +184,12 @@ def _cached(outputs: Sequence[RequestOutput]) -> int | None:
     return None if any(count is None for count in counts) else sum(counts)
 
 
-def _software(vllm_version: str) -> Mapping[str, str]:
+def _software() -> dict[str, str]:
     """Return versions; vLLM's from its module, since its distribution goes by several names."""
+    import vllm
+
     names = ("torch", "transformers", "tokenizers", "safetensors", "triton", "flashinfer-python")
-    return {"vllm": vllm_version, **versions(*names)}
+    return {"vllm": vllm.__version__, **versions(*names)}
 
 
 def _refuse_version(spec: EngineSpec, installed: str) -> None:

@@ -38,7 +38,7 @@ class Child:
         """Start the child; `settings` is its first line of input."""
         env = dict(os.environ if environ is None else environ)
         env["PYTHONPATH"] = os.pathsep.join(p for p in (str(_ROOT), env.get("PYTHONPATH")) if p)
-        # -P: a folder called `workers` where the user stands must not shadow this package.
+        # -P and cwd: a folder called `workers` where the user stands must not shadow this package.
         self._process = subprocess.Popen(
             [sys.executable, "-P", "-m", module, str(os.getpid())],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,

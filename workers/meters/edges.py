@@ -41,7 +41,6 @@ class Watch:
     usual_ns: int = WIDTH_LIMIT_NS
     ticks: int = 0
     wide: int = 0
-    unbroken: bool = True
     last: tuple[int, bool] | None = None  # the change before: when, and whether it was clean
     gaps_ns: list[int] = field(default_factory=list)
     rough_gaps_ns: list[int] = field(default_factory=list)
@@ -78,7 +77,7 @@ class Watch:
         return Edge(
             lo_ns=self.lo_ns, hi_ns=hi_ns, value_mj=value_mj, previous_mj=self.value_mj,
             held_ns=self.held_ns, held_mj=self.held_mj, first_mj=first[0], first_lo_ns=first[1],
-            first_hi_ns=first[2], ticks=self.ticks if self.unbroken else 0,
+            first_hi_ns=first[2],
         )  # fmt: skip
 
 
@@ -111,10 +110,7 @@ class Search:
         deadline_ns = self.now_ns() + self.patience_ns
         self._spin(list(self.watches.values()), deadline_ns, TRIES_TOGETHER)
         for watch in self.watches.values():
-            if watch.wanted(TRIES_ALONE):
-                # Nobody looked while the others were watched: ticks may have been missed.
-                watch.unbroken = len(self.watches) == 1
-                self._spin([watch], deadline_ns, TRIES_ALONE)
+            self._spin([watch], deadline_ns, TRIES_ALONE)
         return {
             name: watch.edge or watch.failure or (NO_EDGE if watch.ticks else STUCK)
             for name, watch in self.watches.items()

@@ -8,8 +8,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
+
+#: The part of a tick within which an instant is too close to its ends to be told apart.
+AMBIGUOUS = 0.1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -18,8 +21,8 @@ class Edge:
 
     The tick happened between `lo_ns` and `hi_ns` and brought the counter to `value_mj`, from
     `previous_mj`. The search began at `held_ns` with the counter at `held_mj`; the first new value,
-    `first_mj`, appeared between `first_lo_ns` and `first_hi_ns`, and `ticks` new values were seen
-    up to and including this one (0: nobody watched for a while, ticks may have been missed).
+    `first_mj`, appeared between `first_lo_ns` and `first_hi_ns`: this very tick, or an earlier one
+    that was not seen cleanly.
     """
 
     lo_ns: int
@@ -31,7 +34,6 @@ class Edge:
     first_mj: int
     first_lo_ns: int
     first_hi_ns: int
-    ticks: int
 
     @property
     def at_ns(self) -> int:
@@ -61,6 +63,24 @@ class Integral:
     mean_w: float
     max_w: float
     samples: int
+
+
+def advanced(edge: Edge, now_ns: int, value_mj: int, tick_s: float) -> Edge | None:
+    """Return the last tick before `now_ns`, when the counter read `value_mj`, from an earlier one.
+
+    Other counters may have been waited for since. None so close to a tick that it cannot be told
+    whether the value is from before or after it: read again.
+    """
+    passed = (now_ns - edge.at_ns) / (tick_s * 1e9)
+    if abs(passed - round(passed)) < AMBIGUOUS and round(passed) > 0:
+        return None
+    ticks = math.floor(passed)
+    if ticks < 1:
+        return edge
+    later_ns = round(ticks * tick_s * 1e9)
+    per_tick_mj = (value_mj - edge.value_mj) // ticks
+    return replace(edge, lo_ns=edge.lo_ns + later_ns, hi_ns=edge.hi_ns + later_ns,
+                   value_mj=value_mj, previous_mj=value_mj - per_tick_mj)  # fmt: skip
 
 
 def counter_energy(
@@ -96,27 +116,35 @@ def _before(edge: Edge, start_ns: int, tick_s: float, limit_w: float) -> Energy:
 
 def _after(edge: Edge, end_ns: int, tick_s: float, limit_w: float) -> Energy:
     """Return what was drawn between the window's end and the end tick."""
-    gap_s = (edge.at_ns - end_ns) / 1e9
-    if gap_s <= 0:
+    if edge.at_ns <= end_ns:
         return Energy(energy_j=0.0, half_width_j=0.0)
-    if not edge.ticks:
-        # Ticks may have been missed: their mean power, wrong by a tick at the most.
-        ticks = math.floor((edge.at_ns - edge.held_ns) / 1e9 / tick_s) + 1
-        mean_w = (edge.value_mj - edge.held_mj) / 1e3 / (ticks * tick_s)
-        return _at(mean_w, gap_s, limit_w, uncertain_s=tick_s)
-    # Every tick was seen: only the first, which holds the window's end, has to be split. What
-    # exceeds one period (a tick between the call and the first look) continues that tick.
-    first_ns = edge.at_ns - (edge.ticks - 1) * tick_s * 1e9
-    first_ns = min(max(first_ns, edge.first_lo_ns), edge.first_hi_ns)
-    first_s = max(0.0, (first_ns - end_ns) / 1e9)
-    first_j = (edge.first_mj - edge.held_mj) / 1e3
-    split = _split(first_j, min(first_s, tick_s), tick_s, limit_w)
-    extra_s = max(0.0, first_s - tick_s)
-    extra = _at(first_j / tick_s, extra_s, limit_w, uncertain_s=extra_s)
-    return Energy(
-        energy_j=split.energy_j + extra.energy_j + (edge.value_mj - edge.first_mj) / 1e3,
-        half_width_j=split.half_width_j + extra.half_width_j,
-    )
+    first = _first_tick(edge, tick_s)
+    if first is not None:
+        # One tick holds the window's end, and what came after it was counted.
+        until_ns, ticks, unsure_s = first, 1, 0.0
+        rest_j, span_j = (edge.value_mj - edge.first_mj) / 1e3, (edge.first_mj - edge.held_mj) / 1e3
+    else:
+        passed = (edge.at_ns - edge.held_ns) / 1e9 / tick_s
+        unsure_s = tick_s if abs(passed - round(passed)) < AMBIGUOUS else 0.0
+        until_ns, ticks = float(edge.at_ns), math.floor(passed) + 1
+        rest_j, span_j = 0.0, (edge.value_mj - edge.held_mj) / 1e3
+    gap_s, span_s = max(0.0, (until_ns - end_ns) / 1e9), ticks * tick_s
+    split = _split(span_j, min(gap_s, span_s), span_s, limit_w)
+    # Ticks between the window's end and the first look at the counter continue those that follow.
+    extra_s = max(0.0, gap_s - span_s)
+    extra = _at(span_j / span_s, extra_s, limit_w, uncertain_s=extra_s + unsure_s)
+    return Energy(energy_j=rest_j + split.energy_j + extra.energy_j,
+                  half_width_j=split.half_width_j + extra.half_width_j)  # fmt: skip
+
+
+def _first_tick(edge: Edge, tick_s: float) -> float | None:
+    """Return when the search's first tick was, ns; None if it slept too long to tell it alone."""
+    if edge.first_hi_ns - edge.first_lo_ns >= tick_s * 1e9 / 2:
+        return None
+    middle_ns = (edge.first_lo_ns + edge.first_hi_ns) / 2
+    ticks = round((edge.at_ns - middle_ns) / 1e9 / tick_s)
+    on_grid_ns = edge.at_ns - ticks * tick_s * 1e9
+    return min(max(on_grid_ns, edge.first_lo_ns), edge.first_hi_ns)
 
 
 def _at(watts: float, duration_s: float, limit_w: float, *, uncertain_s: float) -> Energy:

@@ -297,6 +297,13 @@ def upgrade() -> None:
             comment="when others may reap the lease",
         ),
         sa.Column(
+            "result_lease_id",
+            sa.UUID(),
+            sa.Computed("case when state = 'done' then lease_id end", persisted=True),
+            nullable=True,
+            comment="lease_id once it is done: there is no done task without an accepted attempt",
+        ),
+        sa.Column(
             "attempts", sa.Integer(), server_default="0", nullable=False, comment="attempts opened"
         ),
         sa.Column(
@@ -415,6 +422,15 @@ def upgrade() -> None:
             comment="when people voided the accepted result",
         ),
         sa.Column("void_reason", sa.Text(), nullable=True, comment="why they did"),
+        sa.Column(
+            "result_lease_id",
+            sa.UUID(),
+            sa.Computed(
+                "case when outcome = 'ok' and voided_at is null then lease_id end", persisted=True
+            ),
+            nullable=True,
+            comment="lease_id as long as it is accepted: what a done task refers to",
+        ),
         sa.CheckConstraint(
             "outcome in ('ok', 'faulted', 'lost', 'invalid', 'released', 'superseded')",
             name=op.f("attempts_outcome_check"),
@@ -441,6 +457,7 @@ def upgrade() -> None:
         sa.ForeignKeyConstraint(["task_id"], ["tasks.id"], name=op.f("attempts_task_id_fkey")),
         sa.PrimaryKeyConstraint("id", name=op.f("attempts_pkey")),
         sa.UniqueConstraint("lease_id", name=op.f("attempts_lease_id_key")),
+        sa.UniqueConstraint("result_lease_id", name=op.f("attempts_result_lease_id_key")),
         sa.UniqueConstraint("task_id", "number", name=op.f("attempts_task_id_number_key")),
         comment="One try of a task; an accepted one (ok, not voided) is its result",
     )
@@ -717,6 +734,9 @@ def upgrade() -> None:
         comment="Power samples of one GPU in one window",
     )
     op.create_foreign_key("tasks_lease_id_fkey", "tasks", "attempts", ["lease_id"], ["lease_id"])
+    op.create_foreign_key(
+        "tasks_result_lease_id_fkey", "tasks", "attempts", ["result_lease_id"], ["result_lease_id"]
+    )
 
 
 def downgrade() -> None:

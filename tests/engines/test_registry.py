@@ -1,0 +1,77 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from db.errors import ConfigError, EngineFault
+from db.records import EngineSpec
+from tests.engines.harness import LIMITS, spec_of
+from workers.engines import registry
+from workers.engines.faults import engine_fault, kind_of, task_fault
+from workers.engines.registry import open_engine
+from workers.engines.vllm_arguments import cores_of_workers
+
+
+def with_backend(name: str) -> EngineSpec:
+    return EngineSpec(model=spec_of("vllm").model, backend=name, board="cpu:any:1")
+
+
+@pytest.mark.parametrize(
+    ("backend", "hint"),
+    [("vlm", "did you mean vllm"), ("simulated", "cluster=simulated"), ("x", "vllm, transformers")],
+)
+def test_an_unknown_backend_is_answered_with_what_there_is(
+    tmp_path: Path, backend: str, hint: str
+) -> None:
+    with pytest.raises(ConfigError, match=hint):
+        open_engine(with_backend(backend), folder=tmp_path, limits=LIMITS)
+
+
+@pytest.mark.parametrize(
+    ("backend", "extra"), [("vllm", "campaign[cpu]"), ("transformers", "campaign[hf]")]
+)
+def test_a_library_that_is_not_installed_names_the_extra_that_brings_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, backend: str, extra: str
+) -> None:
+    monkeypatch.setitem(
+        registry.LIBRARIES, backend, ("no_such_library", registry.LIBRARIES[backend][1])
+    )
+    with pytest.raises(EngineFault) as caught:
+        open_engine(with_backend(backend), folder=tmp_path, limits=LIMITS)
+    assert (caught.value.kind, caught.value.permanent) == ("unsupported", True)
+    assert extra in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("error", "kind", "permanent"),
+    [
+        (RuntimeError("CUDA out of memory. Tried to allocate 2 GiB"), "out_of_memory", False),
+        (ValueError("No available memory for the cache blocks."), "out_of_memory", False),
+        (MemoryError(), "out_of_memory", False),
+        (ValueError("dtype fp7 is not known"), "unsupported", True),
+        (RuntimeError("kernel exploded"), "engine_error", False),
+    ],
+)
+def test_exceptions_become_kinds_by_what_they_say(
+    error: Exception, kind: str, permanent: bool
+) -> None:
+    assert kind_of(error) == (kind, permanent)
+    assert engine_fault(error, "loading").kind == kind
+
+
+def test_a_cause_that_ran_out_of_memory_is_found_behind_what_hides_it() -> None:
+    hidden = RuntimeError("engine initialization failed")
+    hidden.__cause__ = RuntimeError("torch.OutOfMemoryError: CUDA out of memory")
+    assert kind_of(hidden)[0] == "out_of_memory"
+
+
+def test_the_library_s_words_survive_on_one_line() -> None:
+    told = str(task_fault(RuntimeError("first\n  second"), "generating"))
+    assert told == "generating: RuntimeError: first second"
+
+
+def test_workers_share_the_asked_cores_equally() -> None:
+    assert cores_of_workers([0, 1, 2, 3], 4, 2) == "0,1|2,3"
+    assert cores_of_workers([4, 5, 6], 2, 1) == "4,5"
+    assert cores_of_workers([0], 2, 2) == "nobind"

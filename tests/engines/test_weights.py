@@ -1,0 +1,259 @@
+"""Weights: drawn like a real initialisation, whole or not at all, and only from safetensors."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import subprocess
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from db.errors import EngineFault
+from db.records import ModelSpec, Weights
+from tests.engines.harness import TINY, tiny
+from workers.engines import weights
+from workers.engines.weights import materialize, vocabulary
+
+pytestmark = pytest.mark.engines
+
+
+def tensors(folder: Path) -> dict[str, Any]:
+    from safetensors.torch import load_file
+
+    found: dict[str, Any] = {}
+    for file in folder.glob("*.safetensors"):
+        found |= load_file(file)
+    return found
+
+
+@pytest.mark.parametrize("name", TINY)
+def test_random_weights_are_spread_as_the_family_initialises(
+    weights_cache: Path, name: str
+) -> None:
+    """Matrices around zero with the family's 0.02; norms one; biases zero."""
+    found = tensors(materialize(tiny(name), "bfloat16", weights_cache))
+    assert len(found) > 10
+    for key, tensor in found.items():
+        values = tensor.float()
+        assert str(tensor.dtype) == "torch.bfloat16"
+        if key.endswith("bias"):
+            assert values.abs().max() == 0, key
+        elif "norm" in key:
+            assert (values == 1).all(), key
+        else:
+            assert values.std().item() == pytest.approx(0.02, rel=0.05), key
+            assert abs(values.mean().item()) < 0.002, key
+
+
+def test_the_folder_says_where_its_weights_come_from(weights_cache: Path) -> None:
+    folder = materialize(tiny(), "bfloat16", weights_cache)
+    told = json.loads((folder / weights.PROVENANCE).read_text())
+    assert folder.is_absolute()
+    assert told["weights"] == "random"
+    assert told["architecture"] == TINY["llama"]
+    assert told["software"]["transformers"]
+    config = json.loads((folder / "config.json").read_text())
+    assert config["architectures"] == ["LlamaForCausalLM"]
+
+
+def test_the_tokenizer_stays_inside_the_vocabulary_and_keeps_text(weights_cache: Path) -> None:
+    from transformers import AutoTokenizer
+
+    folder = materialize(tiny(), "bfloat16", weights_cache)
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    assert len(tokenizer) <= 1024
+    text = "The mountain station measured 42 Ω — twice."
+    assert tokenizer.decode(tokenizer.encode(text)) == text
+
+
+def test_a_vocabulary_below_the_bytes_goes_without_a_tokenizer(tmp_path: Path) -> None:
+    small = ModelSpec(
+        name="small",
+        weights=Weights.RANDOM,
+        architecture={**TINY["llama"], "vocab_size": 100},
+    )
+    folder = materialize(small, "float32", tmp_path)
+    assert not (folder / "tokenizer.json").exists()
+    assert vocabulary(folder) == 100
+
+
+def test_the_same_architecture_gives_the_same_bytes_wherever_it_is_drawn(
+    weights_cache: Path, tmp_path: Path
+) -> None:
+    import torch
+
+    torch.manual_seed(12345)
+    before = torch.random.get_rng_state()
+    folders = [materialize(tiny(), "bfloat16", cache) for cache in (weights_cache, tmp_path)]
+    sums = {hashlib.sha256((f / "model.safetensors").read_bytes()).digest() for f in folders}
+    assert len(sums) == 1
+    assert torch.equal(torch.random.get_rng_state(), before)
+
+
+def test_another_architecture_or_dtype_is_another_folder(weights_cache: Path) -> None:
+    deeper = ModelSpec(
+        name="tiny-llama",
+        weights=Weights.RANDOM,
+        architecture={**TINY["llama"], "num_hidden_layers": 3},
+    )
+    folders = {
+        materialize(tiny(), "bfloat16", weights_cache),
+        materialize(tiny(), "float32", weights_cache),
+        materialize(deeper, "bfloat16", weights_cache),
+    }
+    assert len(folders) == 3
+
+
+def test_two_sessions_that_want_the_same_weights_draw_them_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drawn: list[str] = []
+    both_asked = threading.Barrier(2)
+    initialised = weights._initialised
+
+    def counted(model: ModelSpec, dtype: str) -> Any:
+        drawn.append(model.name)
+        return initialised(model, dtype)
+
+    monkeypatch.setattr(weights, "_initialised", counted)
+    folders: list[Path] = []
+
+    def session() -> None:
+        both_asked.wait(30)
+        folders.append(materialize(tiny(), "bfloat16", tmp_path))
+
+    threads = [threading.Thread(target=session) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    assert drawn == ["tiny-llama"]
+    assert len(folders) == 2
+    assert len(set(folders)) == 1
+
+
+def test_what_a_killed_session_left_half_written_is_replaced(tmp_path: Path) -> None:
+    whole = materialize(tiny(), "bfloat16", tmp_path)
+    half = whole.with_suffix(".partial")
+    whole.rename(half)
+    (half / "model.safetensors").write_bytes(b"half")
+    assert materialize(tiny(), "bfloat16", tmp_path) == whole
+    assert tensors(whole)
+    assert not half.exists()
+
+
+def test_a_default_token_outside_a_smaller_vocabulary_is_dropped(tmp_path: Path) -> None:
+    gpt2 = {"model_type": "gpt2", "n_embd": 64, "n_layer": 1, "n_head": 2, "vocab_size": 300}
+    model = ModelSpec(name="tiny-gpt2", weights=Weights.RANDOM, architecture=gpt2)
+    config = json.loads((materialize(model, "float32", tmp_path) / "config.json").read_text())
+    assert config.get("eos_token_id") is None
+
+
+def test_an_architecture_nobody_knows_is_a_permanent_fault(tmp_path: Path) -> None:
+    model = ModelSpec(name="odd", weights=Weights.RANDOM, architecture={"model_type": "no-such"})
+    with pytest.raises(EngineFault) as caught:
+        materialize(model, "bfloat16", tmp_path)
+    assert (caught.value.kind, caught.value.permanent) == ("unsupported", True)
+    assert "no-such" in str(caught.value)
+
+
+# ---- a full disk -----------------------------------------------------------------------------
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of one megabyte."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    command = ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(folder)]
+    if os.getuid() != 0 or not shutil.which("mount"):
+        pytest.skip("mounting a small file system needs root")
+    if subprocess.run(command, check=False, capture_output=True).returncode != 0:
+        pytest.skip("no file system can be mounted here")
+    yield folder
+    subprocess.run(["umount", str(folder)], check=True)
+
+
+@pytest.mark.parametrize("foreseen", [True, False])
+def test_a_full_disk_is_one_line_and_leaves_no_half_folder(
+    small_disk: Path, monkeypatch: pytest.MonkeyPatch, foreseen: bool
+) -> None:
+    """Foreseen from the free space, or met while writing."""
+    wide = {**TINY["llama"], "hidden_size": 512}
+    model = ModelSpec(name="wide", weights=Weights.RANDOM, architecture=wide)
+    if not foreseen:
+        monkeypatch.setattr(weights, "_SPARE_BYTES", -(1 << 40))
+    with pytest.raises(EngineFault) as caught:
+        materialize(model, "float32", small_disk)
+    assert caught.value.kind == "disk_full"
+    assert not caught.value.permanent
+    assert "\n" not in str(caught.value)
+    assert [p.suffix for p in small_disk.iterdir()] == [".lock"]
+
+
+# ---- real weights ----------------------------------------------------------------------------
+
+
+def real(folder: Path) -> ModelSpec:
+    return ModelSpec(name="mine", weights=Weights.REAL, folder=str(folder))
+
+
+def test_a_local_folder_is_used_as_it_is(weights_cache: Path, tmp_path: Path) -> None:
+    source = materialize(tiny(), "bfloat16", weights_cache)
+    folder = tmp_path / "mine"
+    shutil.copytree(source, folder)
+    assert materialize(real(folder), "bfloat16", tmp_path / "cache") == folder
+    assert not (tmp_path / "cache").exists()
+
+
+@pytest.mark.parametrize("gone", ["config.json", "model.safetensors", "."])
+def test_a_folder_that_lacks_something_names_it(
+    weights_cache: Path, tmp_path: Path, gone: str
+) -> None:
+    folder = tmp_path / "mine"
+    shutil.copytree(materialize(tiny(), "bfloat16", weights_cache), folder)
+    if gone == ".":
+        shutil.rmtree(folder)
+    else:
+        (folder / gone).unlink()
+    with pytest.raises(EngineFault) as caught:
+        materialize(real(folder), "bfloat16", tmp_path)
+    assert (caught.value.kind, caught.value.permanent) == ("missing_weights", True)
+    assert str(folder) in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_pickled_weights_are_never_loaded(weights_cache: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "mine"
+    shutil.copytree(materialize(tiny(), "bfloat16", weights_cache), folder)
+    (folder / "model.safetensors").rename(folder / "pytorch_model.bin")
+    with pytest.raises(EngineFault, match="pickles"):
+        materialize(real(folder), "bfloat16", tmp_path)
+
+
+def test_a_hub_that_does_not_answer_is_a_permanent_fault(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from huggingface_hub import constants
+
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    model = ModelSpec(name="nobody/nothing-here", weights=Weights.REAL, commit="0" * 40)
+    with pytest.raises(EngineFault) as caught:
+        materialize(model, "bfloat16", tmp_path)
+    assert (caught.value.kind, caught.value.permanent) == ("missing_weights", True)
+    assert "nobody/nothing-here" in str(caught.value)
+
+
+def test_prompts_leave_out_the_special_ids_at_the_end(weights_cache: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "mine"
+    shutil.copytree(materialize(tiny(), "bfloat16", weights_cache), folder)
+    added = {"0": {"content": "<unk>"}, "1000": {"content": "<|end|>"}, "1001": {"content": "x"}}
+    file = folder / "tokenizer_config.json"
+    file.write_text(json.dumps({"added_tokens_decoder": added}))
+    assert vocabulary(folder) == 1000

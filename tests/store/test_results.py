@@ -1,0 +1,306 @@
+"""Writing and reading the facts: enqueueing, sessions, windows, progress, joules."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import replace
+
+import pytest
+from sqlalchemy.engine import Connection
+
+from db.embedded import EmbeddedPostgres
+from db.records import (
+    EngineSpec,
+    Exclusion,
+    GpuEnergy,
+    Loaded,
+    ModelSpec,
+    PowerTrace,
+    Reality,
+    Task,
+    Weights,
+    Window,
+    WindowKind,
+    Workload,
+)
+from db.results import (
+    close_session,
+    create_campaign,
+    describe_session,
+    done_keys,
+    engine_id,
+    enqueue,
+    joules,
+    progress,
+    protocol_id,
+    read_protocol,
+    write_exclusions,
+    write_windows,
+)
+from db.storable import storable_json, storable_text
+from db.store import Store
+from tests.store.interleaving import losing, stage
+from tests.store.scenarios import FIRST, SECOND, Holder
+from tests.store.world import ENGINE, PROTOCOL, World, ground, measurement, reading, repeat, task
+
+pytestmark = pytest.mark.store
+
+HOSTILE = "a\tb\nc\\.\r\\N'\"; drop table tasks; -- %s %(x)s {} \N{SNOWMAN}"
+
+
+@pytest.fixture(scope="module")
+def store(embedded_store: EmbeddedPostgres) -> Iterator[Store]:
+    with ground(embedded_store) as found:
+        yield found
+
+
+@pytest.fixture
+def world(store: Store) -> World:
+    return World(store, [FIRST, SECOND])
+
+
+def asks_for(world: World, campaign: int) -> list[str]:
+    text = """select t.key from campaign_tasks c join tasks t on t.id = c.task_id
+               where c.campaign_id = %(id)s order by t.ordinal"""
+    return [row.key for row in world.sql(text, id=campaign)]
+
+
+# ---- enqueueing --------------------------------------------------------------------------------
+
+
+def test_the_same_tasks_twice_are_the_same_tasks(world: World) -> None:
+    before = world.sql("select * from tasks order by id")
+    with world.store.begin() as connection:
+        again = create_campaign(connection, "proof", "me", "a: 2")
+        assert enqueue(connection, again, [FIRST, SECOND]) == 0
+    assert again == world.campaign_id
+    assert world.sql("select * from tasks order by id") == before
+    assert world.one("select config from campaigns") == "a: 2"
+
+
+def test_one_task_asked_for_twice_is_one_task(store: Store) -> None:
+    world = World(store)
+    with store.begin() as connection:
+        assert enqueue(connection, world.campaign_id, [FIRST, SECOND, FIRST]) == 2
+    assert asks_for(world, world.campaign_id) == [FIRST.key, SECOND.key]
+
+
+def test_a_task_measured_for_one_campaign_is_done_for_the_other(world: World) -> None:
+    Holder(world).finish(world.leases)
+    with world.store.begin() as connection:
+        other = create_campaign(connection, "other", "you", "")
+        assert enqueue(connection, other, [FIRST, task(64)]) == 1
+        found = progress(connection, other)[world.engine_id]
+        assert done_keys(connection, [FIRST.key, SECOND.key, "v1:unknown"]) == {FIRST.key}
+    assert dict(found.states) == {"done": 1, "pending": 1}
+    assert world.one("select campaigns from measurements") == ["other", "proof"]
+
+
+def test_an_edited_campaign_drops_tasks_and_keeps_their_results(world: World) -> None:
+    done = Holder(world)
+    done.finish(world.leases)
+    with world.store.begin() as connection:
+        assert enqueue(connection, world.campaign_id, [SECOND, task(64)]) == 1
+    assert set(asks_for(world, world.campaign_id)) == {SECOND.key, task(64).key}
+    assert world.counted() == [(FIRST.key, 10.0)]
+    assert world.one("select campaigns from measurements") == []
+    with world.store.begin() as connection:  # and takes them back, measured
+        assert enqueue(connection, world.campaign_id, [FIRST]) == 0
+        assert dict(progress(connection, world.campaign_id)[world.engine_id].states) == {"done": 1}
+
+
+def test_a_dropped_task_is_no_longer_claimed(world: World) -> None:
+    world.campaign("proof", [SECOND])
+    assert Holder(world).claim.key == SECOND.key
+    assert world.nothing_to_claim()
+
+
+def test_twenty_thousand_tasks_are_enqueued_at_once(store: Store) -> None:
+    world = World(store)
+    copies = [replace(ENGINE, model=replace(ENGINE.model)) for _ in range(4)]  # equal, not same
+    tasks = [
+        replace(FIRST, key=f"v1:{n}", engine=copies[n % 4], replicate=n) for n in range(20_000)
+    ]
+    with store.begin() as connection:
+        assert enqueue(connection, world.campaign_id, tasks) == 20_000
+        assert enqueue(connection, world.campaign_id, tasks) == 0
+        assert len(done_keys(connection, [t.key for t in tasks])) == 0
+    assert world.one("select count(*) from engines") == 1
+    assert asks_for(world, world.campaign_id) == [t.key for t in tasks]
+
+
+def test_text_that_is_hostile_to_copy_arrives_as_it_is(store: Store) -> None:
+    model = ModelSpec(name=HOSTILE, weights=Weights.RANDOM, architecture={HOSTILE: HOSTILE})
+    engine = EngineSpec(model=model, backend="vllm", board="b\\t", options={"flag": HOSTILE})
+    hostile = replace(FIRST, key="v1:" + HOSTILE, engine=engine)
+    world = World(store, [hostile])
+    with store.begin() as connection:
+        create_campaign(connection, HOSTILE, HOSTILE, HOSTILE)
+        same = engine_id(connection, engine)
+        session = world.session(same)
+        claim = world.leases.claim(world.campaign_id, same, session)
+    assert claim is not None
+    assert claim.key == "v1:" + HOSTILE
+    world.leases.finish(claim.lease_id, session, measurement(marks=[HOSTILE]))
+    (row,) = world.sql("select model, board, options, marks from measurements")
+    assert tuple(row) == (HOSTILE, "b\\t", {"flag": HOSTILE}, [HOSTILE])
+
+
+def test_two_campaigns_that_share_tasks_never_wait_in_a_circle(store: Store) -> None:
+    """One inserts the first key and waits for the second; the other wants both the other way."""
+    world = World(store)
+    a, b, c = sorted([task(1), task(2), task(4)], key=lambda t: t.key)
+    world.campaign("warm", [task(8)])  # the engine is known
+
+    def ask(connection: Connection, name: str, tasks: list[Task]) -> int:
+        return enqueue(connection, create_campaign(connection, name, "me", ""), tasks)
+
+    with stage(world) as s:
+        holder, one, two = s.hand(), s.hand(), s.hand()
+        assert holder.retrying(lambda k: ask(k, "holder", [b])) == 1
+        first = one.start(lambda: one.retrying(lambda k: ask(k, "one", [a, b, c])))
+        s.waits(one)
+        second = two.start(lambda: two.retrying(lambda k: ask(k, "two", [c, a])))
+        s.waits(two)
+        holder.commit()
+        assert first.result() == 2
+        one.commit()
+        assert second.result() == 0
+        two.commit()
+    assert world.one("select count(*) from tasks") == 4
+
+
+def test_exclusions_are_replaced(world: World) -> None:
+    small = Workload(input_tokens=8, output_tokens=8, batch_size=1)
+    one = Exclusion(engine=ENGINE, workload=small, reason="memory", detail="9 > 8 GiB", points=1)
+    whole = Exclusion(engine=ENGINE, workload=None, reason="dtype", detail="no bf16", points=12)
+    with world.store.begin() as connection:
+        write_exclusions(connection, world.campaign_id, [one, whole])
+        write_exclusions(connection, world.campaign_id, [whole])
+    (row,) = world.sql("select * from exclusions")
+    assert (row.reason, row.workload, row.points, row.engine) == ("dtype", None, 12, ENGINE.label)
+
+
+def test_a_protocol_is_its_numbers_not_its_name(world: World) -> None:
+    with world.store.begin() as connection:
+        known = protocol_id(connection, PROTOCOL)
+        assert protocol_id(connection, replace(PROTOCOL, name="another")) == known
+        longer = replace(PROTOCOL, window_s=30.0)
+        assert protocol_id(connection, longer) != known
+        assert read_protocol(connection, protocol_id(connection, longer)) == longer
+
+
+# ---- progress and joules -----------------------------------------------------------------------
+
+
+def test_progress_counts_by_engine_and_state(store: Store) -> None:
+    other = replace(ENGINE, dtype="float16")
+    world = World(store, [task(1), task(2), task(4), task(1, engine=other)])
+    Holder(world).finish(world.leases)
+    Holder(world)
+    world.sql("update tasks set not_before = now() + interval '1 hour' where batch_size = 4")
+    with store.begin() as connection:
+        found = progress(connection, world.campaign_id)
+    here, there = found[world.engine_id], found[world.engine(other)]
+    assert dict(here.states) == {"done": 1, "leased": 1, "pending": 1}
+    assert (here.claimable, here.unfinished) == (0, 2)
+    assert (there.claimable, there.unfinished) == (1, 1)
+
+
+def test_joules_are_of_accepted_windows_and_absent_where_none_was_measured(world: World) -> None:
+    with world.store.begin() as connection:
+        assert joules(connection, world.campaign_id) == (None, None)
+    zombie = Holder(world, expired=True)
+    world.reap()
+    again = Holder(world)
+    zombie.finish(world.leases, 666.0)
+    again.finish(world.leases, 10.0)
+    blind = Holder(world)
+    missing = measurement(repeat(0, reading(None, reasons=("no_counter",))))
+    world.leases.finish(blind.lease, blind.session, missing)
+    with world.store.begin() as connection:
+        assert joules(connection, world.campaign_id) == (10.0, None)
+
+
+# ---- sessions and windows ----------------------------------------------------------------------
+
+
+def idle_window(ordinal: int = 0) -> Window:
+    trace = PowerTrace(offsets_s=(0.0, 1.0), watts=(20.0, 22.0))
+    gpu = GpuEnergy(uuid="GPU-1", index=0, name="NVIDIA RTX A6000", energy_j=21.0, trace=trace)
+    read = reading(21.0, gpus=(gpu,))
+    return Window(kind=WindowKind.IDLE_RESIDENT, ordinal=ordinal, reading=read)
+
+
+def test_a_sessions_windows_are_written_once_although_the_reply_was_lost(world: World) -> None:
+    session = world.session()
+    with losing(world, "unanswered") as store:
+        store.retrying(lambda c: write_windows(c, [idle_window(0), idle_window(1)], session, None))
+    for table in ("windows", "gpu_energies", "power_traces"):
+        assert world.one(f"select count(*) from {table}") == 2
+
+
+def test_two_windows_of_an_attempt_with_one_ordinal_are_refused(world: World) -> None:
+    held = Holder(world)
+    with pytest.raises(Exception, match="windows_attempt_id_ordinal_key"):
+        world.leases.finish(held.lease, held.session, measurement(repeat(0), repeat(0)))
+    assert world.state(held.task_id) == "leased"
+
+
+def test_every_gpu_and_its_trace_are_kept_with_the_window(world: World) -> None:
+    held = Holder(world)
+    group = GpuEnergy(
+        uuid="GPU-1",
+        index=3,
+        name="NVIDIA RTX A6000",
+        energy_j=9.0,
+        method="counter",
+        counter_j=9.0,
+        integrated_j=8.9,
+        ratio=9.0 / 8.9,
+        throttle_reasons=("sw_power_cap",),
+        trace=PowerTrace(offsets_s=(0.0, 0.5), watts=(100.0, 200.0)),
+    )
+    sibling = GpuEnergy(uuid="GPU-2", index=4, name="NVIDIA RTX A6000", sibling=True)
+    read = reading(9.0, gpus=(group, sibling))
+    world.leases.finish(held.lease, held.session, measurement(repeat(0, read)))
+    first, second = world.sql("select * from gpu_energies order by gpu_index")
+    assert (first.gpu_index, first.counter_j, first.integrated_j) == (3, 9.0, 8.9)
+    assert first.throttle_reasons == ["sw_power_cap"]
+    assert (second.sibling, second.energy_j, second.method) == (True, None, None)
+    (trace,) = world.sql("select * from power_traces")
+    assert (trace.gpu_uuid, trace.offsets_s, trace.watts) == ("GPU-1", [0.0, 0.5], [100.0, 200.0])
+
+
+def test_a_session_ends_once_and_keeps_what_its_engine_said(world: World) -> None:
+    session = world.session()
+    loaded = Loaded(
+        resolved={"max_model_len": 512, "gpu_memory": math.inf, "nul": "a\0b", "set": {1}},
+        software={"simulated": "1.0"},
+        pid=4711,
+    )
+    with world.store.begin() as connection:
+        describe_session(connection, session, loaded, [idle_window()])
+        close_session(connection, session, "failed", error="first", stderr_tail="a\0\udcffb")
+        close_session(connection, session, "ended")
+    (row,) = world.sql("select * from sessions where id = %(id)s", id=session)
+    assert (row.outcome, row.error) == ("failed", "first")
+    assert row.stderr_tail == "a\N{REPLACEMENT CHARACTER}?b"
+    assert world.one("select kind from windows where session_id = %(id)s", id=session) == (
+        "idle_resident"
+    )
+    assert (row.engine_pid, row.software) == (4711, {"simulated": "1.0"})
+    assert row.resolved == {
+        "max_model_len": 512,
+        "gpu_memory": "inf",
+        "nul": "a\N{REPLACEMENT CHARACTER}b",
+        "set": [1],
+    }
+
+
+def test_plain_text_and_numbers_are_kept_to_the_letter() -> None:
+    assert storable_text(HOSTILE) == HOSTILE
+    assert storable_text(None) is None
+    assert storable_json({"a": [1, 0.5, True, None, "x"]}) == '{"a": [1, 0.5, true, null, "x"]}'
+    assert storable_json((Reality.REAL, 1 + 2j)) == '["real", "(1+2j)"]'

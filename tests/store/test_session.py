@@ -1,0 +1,181 @@
+"""A whole session on a simulated board: what it writes when things go well and when they do not."""
+
+from __future__ import annotations
+
+import uuid
+from dataclasses import replace
+
+import pytest
+
+from campaign.catalog import load_catalog
+from db.leases import LeasePolicy, Leases
+from db.place import Place
+from db.records import EngineSpec, Reality
+from db.results import create_campaign, engine_id, enqueue
+from tests.store.world import ENGINE, ground, task
+from workers.boardlock import BoardLock
+from workers.engines.limits import Limits
+from workers.rig import RigPlan
+from workers.session import Assignment, Ending, Session
+
+CATALOG = load_catalog()
+LLAMA = replace(ENGINE, model=CATALOG.model("meta-llama/Llama-3.1-8B"), dtype="bfloat16")
+
+
+@pytest.fixture
+def store(embedded_store):
+    with ground(embedded_store, "session") as made:
+        yield made
+
+
+def assignment(store, engine: EngineSpec = LLAMA, *, batches=(1, 2, 4), **changes) -> Assignment:
+    tasks = [task(b, engine=engine, input_tokens=64, output_tokens=16) for b in batches]
+    with store.begin() as connection:
+        campaign_id = create_campaign(connection, "session", "tester", "")
+        enqueue(connection, campaign_id, tasks)
+        number = engine_id(connection, engine)
+    plan = RigPlan(
+        limits=Limits(context_tokens=128, batch_size=4),
+        meters=("auto",),
+        interval_s=0.1,
+        gates={},
+        weights_folder="unused",
+        board=CATALOG.board("rtx-a6000"),
+    )
+    job = Assignment(
+        session_id=uuid.uuid4(),
+        campaign_id=campaign_id,
+        engine_id=number,
+        engine=engine,
+        reality=Reality.SIMULATED,
+        place=Place(url=store.url),
+        policy=LeasePolicy(retry_delay_s=0.0),
+        rig=plan,
+        idle_s=1.0,
+        task_deadline_s=600.0,
+        lock_wait_s=5.0,
+    )
+    return replace(job, **changes)
+
+
+def run(job: Assignment):
+    return Session(job, ()).run()
+
+
+def ask(store, sql: str) -> list[tuple]:
+    with store.begin() as connection:
+        return [tuple(row) for row in connection.exec_driver_sql(sql)]
+
+
+def options(**behaviour) -> EngineSpec:
+    return replace(LLAMA, options=behaviour)
+
+
+def test_a_session_drains_its_engine_and_writes_what_was_done(store):
+    report = run(assignment(store))
+    assert (report.ending, report.outcomes) == (Ending.DRAINED, {"ok": 3})
+    assert ask(store, "select state, count(*) from tasks group by 1") == [("done", 3)]
+    kinds = ask(store, "select kind, count(*) from windows group by 1 order by 1")
+    assert kinds == [
+        ("idle_empty", 1), ("idle_end", 1), ("idle_resident", 1), ("load", 1), ("repeat", 9),
+    ]  # fmt: skip
+    assert ask(store, "select bool_and(warmup_batches >= 2) from attempts") == [(True,)]
+    assert ask(store, "select outcome, resolved ->> 'engine', ended_at is null from sessions") == [
+        ("ended", "simulated", False)
+    ]
+    rows = ask(store, "select distinct reality, energy_method, repeats from measurements")
+    assert rows == [("simulated", "roofline", 3)]
+
+
+def test_a_second_session_of_a_drained_engine_loads_nothing(store):
+    run(assignment(store))
+    again = run(assignment(store))
+    assert (again.ending, again.load_s) == (Ending.DRAINED, None)
+    assert ask(store, "select count(*) from sessions") == [(1,)]
+
+
+def test_an_engine_that_cannot_load_says_why_and_leaves_its_tasks_unclaimed(store):
+    report = run(assignment(store, options(fail_load="missing_weights")))
+    assert (report.ending, report.kind) == (Ending.ENGINE_FAILED, "missing_weights")
+    assert ask(store, "select count(*) from attempts") == [(0,)]
+    [(outcome, error)] = ask(store, "select outcome, error from sessions")
+    assert outcome == "failed"
+    assert "told to fail while loading" in error
+
+
+def test_out_of_memory_quarantines_the_task_and_excludes_only_what_is_larger(store):
+    job = assignment(store, options(oom_above_batch=1), batches=(1, 2, 4))
+    run(job)
+    states = dict(ask(store, "select batch_size, state from tasks"))
+    assert states[1] == "done"
+    assert set(states.values()) <= {"done", "pending", "quarantined", "excluded"}
+    assert states[4] == "excluded"
+    [(kind, error)] = ask(
+        store, "select distinct kind, left(error, 9) from attempts where kind is not null"
+    )
+    assert (kind, error) == ("out_of_memory", "Traceback")
+
+
+def test_answers_of_the_wrong_length_void_the_measurement(store):
+    report = run(assignment(store, options(zero_length=True), batches=(1,)))
+    assert report.outcomes == {"invalid": 2}
+    assert ask(store, "select state, reason from tasks") == [
+        ("quarantined", "invalid:wrong_token_count")
+    ]
+    assert ask(store, "select count(*) from measurements") == [(0,)]
+
+
+def test_a_session_never_fills_real_tasks_with_simulated_numbers(store):
+    report = run(assignment(store, reality=Reality.REAL))
+    assert report.ending is Ending.UNFIT
+    assert ask(store, "select count(*) from attempts") == [(0,)]
+
+
+def test_a_stopped_session_ends_after_no_task_more(store):
+    session = Session(assignment(store), ())
+    session.stop()
+    report = session.run()
+    assert report.ending is Ending.STOPPED
+    assert ask(store, "select count(*) from attempts") == [(0,)]
+
+
+def test_a_lease_taken_away_in_mid_measurement_writes_nothing(store, monkeypatch):
+    job = assignment(store, batches=(1,))
+    leases = Leases(store, job.policy)
+
+    def reach(point):
+        if point == "claimed":  # the lease is given away while the session is about to measure
+            leases.release([job.session_id])
+            other = uuid.uuid4()
+            with store.begin() as connection:
+                connection.exec_driver_sql(
+                    "insert into sessions (id, campaign_id, engine_id, host, boot, pid,"
+                    " pid_started_s, meter, reality) select %s, campaign_id, engine_id, 'h', 'b',"
+                    " 1, 1, 'm', 'simulated' from sessions",
+                    (other,),
+                )
+            assert leases.claim(job.campaign_id, job.engine_id, other) is not None
+
+    monkeypatch.setattr("workers.session.reach", reach)
+    report = run(job)
+    assert report.outcomes == {"superseded": 1}
+    assert ask(store, "select state from tasks") == [("leased",)]
+    assert ask(store, "select count(*) from measurements") == [(0,)]
+
+
+def test_the_board_lock_keeps_a_second_session_out(tmp_path):
+    first, second = (BoardLock(["GPU-b", "GPU-a"], tmp_path) for _ in range(2))
+    assert first.acquire()
+    assert not second.acquire()
+    assert BoardLock(["GPU-c"], tmp_path).acquire()
+    first.release()
+    assert second.acquire()
+
+
+def test_a_group_that_is_partly_taken_holds_nothing(tmp_path):
+    taken, group, rest = (
+        BoardLock(n, tmp_path) for n in (["GPU-b"], ["GPU-a", "GPU-b"], ["GPU-a"])
+    )
+    assert taken.acquire()
+    assert not group.acquire()
+    assert rest.acquire()
