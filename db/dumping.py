@@ -12,7 +12,7 @@ import shutil
 import subprocess
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import sqlalchemy as sa
@@ -207,6 +207,10 @@ def _load(file: Path, url: str, server: str) -> None:
             for process in (writer, reader):
                 process.kill()
                 process.wait()
+            for pipe in (writer.stdin, reader.stdout):
+                if pipe is not None:
+                    with suppress(BrokenPipeError):  # what psql did not want to read
+                        pipe.close()
         words.seek(0)
         if reader.returncode or writer.returncode:
             raise ConfigError(f"nothing was restored from {file}: {_reason(words.read())}")

@@ -1,12 +1,13 @@
--- The lease statements. Only Postgres' clock counts. The fence is tasks.lease_id, and it stands on the
--- task's own row: a statement that had to wait for that row sees the newest value when it gets it
--- (a look at another table would not). It names the newest attempt as long as that may still finish:
--- a claim replaces it, a fault or a gate clears it; reap, bury and release leave it, so that a
--- measurement that comes late counts while nobody else has begun.
+-- The lease statements. Only Postgres' clock counts. The fence is tasks.lease_id, and it stands on
+-- the task's own row: a statement that had to wait for that row sees the newest value when it gets
+-- it (a look at another table would not). It names the newest attempt as long as that may still
+-- finish: a claim replaces it, a fault or a gate clears it; reap, bury and release leave it, so that
+-- a measurement that comes late counts while nobody else has begun.
 -- Every statement takes the task's row before the attempt's, so that none waits the other way round.
 
 -- name: claim
--- Lease the next task of an engine and open its attempt; the same lease_id sent again gets the same task.
+-- Lease the next task of an engine and open its attempt; the same lease_id sent again gets the same
+-- task.
 with mine as (
     select t.* from tasks t where t.lease_id = %(lease_id)s and t.state = 'leased'
 ), next as (
@@ -111,7 +112,7 @@ update attempts a
 returning a.task_id;
 
 -- name: bury
--- Take back at once the leases of sessions whose process is known to be dead, and close those sessions.
+-- Take back at once the leases of sessions whose process is known to be dead; close those sessions.
 with dead as (
     update sessions s
        set outcome = 'lost', ended_at = now()

@@ -73,7 +73,7 @@ def test_a_window_from_tick_to_tick_is_within_a_thousandth_and_better_than_polli
 def test_a_window_that_ends_between_ticks_is_within_its_uncertainty(
     standin, meter_of, curve, relative
 ):
-    period_s = 20.0 if curve == "ramp" else 0.137
+    period_s = {"ramp": 20.0, "constant": 1e6}.get(curve, 0.137)
     shape = {**SQUARE, "curve": curve, "period_s": period_s}
     (gpu,) = standin(StandinGpu(uuid=A, **shape, tick_s=0.1))
     meter = meter_of(A)
@@ -83,7 +83,9 @@ def test_a_window_that_ends_between_ticks_is_within_its_uncertainty(
         truth_j = exact_j(gpu, window)
         error_j = abs(found.energy_j - truth_j)
         assert error_j <= 1.5 * found.timing_uncertainty_j + 0.01
-        if relative is not None:
+        teeth = {ns // round(period_s * 1e9)
+                 for ns in (window.started_ns, window.ended_ns + 200_000_000)}  # fmt: skip
+        if relative is not None and len(teeth) == 1:  # a ramp's drop may fall into the last tick
             assert error_j <= relative * truth_j + 0.01
 
 

@@ -76,7 +76,7 @@ def filled(server: EmbeddedPostgres, name: str) -> Iterator[Filled]:
         with store.begin() as connection:
             for rights in (f"usage on schema {name}", f"select on all tables in schema {name}"):
                 connection.exec_driver_sql(f"grant {rights} to campaign_reader")
-        simulated, failed_load = _fill(store)
+        simulated, failed_load = fill(store)
         path = {"options": f"-csearch_path={name}"}
         reader = make_url(server.reader_url()).update_query_dict(path)
         yield Filled(
@@ -88,7 +88,7 @@ def filled(server: EmbeddedPostgres, name: str) -> Iterator[Filled]:
         )
 
 
-def _fill(store: Store) -> tuple[uuid.UUID, uuid.UUID]:
+def fill(store: Store) -> tuple[uuid.UUID, uuid.UUID]:
     campaign = _campaign(store)
     leases = Leases(store, LeasePolicy(max_faults=1))
     simulated = _session(store, campaign, ENGINE, Reality.SIMULATED, {"a": 1, "b": 2})

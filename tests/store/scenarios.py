@@ -209,9 +209,7 @@ def claim_while_another_campaign_asks_for_the_task(w: World) -> None:
     x = w.session()
     with stage(w) as s:
         other, one = s.hand(), s.hand()
-        other.retrying(
-            lambda c: enqueue(c, create_campaign(c, "other", "me", ""), [FIRST, SECOND])
-        )
+        other.retrying(lambda c: enqueue(c, create_campaign(c, "other", "me", ""), [FIRST, SECOND]))
         claiming = one.start(lambda: s.leases(one).claim(w.campaign_id, w.engine_id, x))
         found = s.at_once(one, claiming)
         assert found is not None

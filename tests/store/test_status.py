@@ -111,9 +111,7 @@ def test_errors_are_their_last_line(store: Filled, capsys: Printed) -> None:
     }  # fmt: skip
 
 
-def test_people_read_it_without_what_steers_their_terminal(
-    store: Filled, capsys: Printed
-) -> None:
+def test_people_read_it_without_what_steers_their_terminal(store: Filled, capsys: Printed) -> None:
     told = people(capsys, "status", *store.here)
     assert "\x1b" not in told
     assert "RuntimeError: boom" in told
@@ -198,8 +196,5 @@ def test_logs_refuse_what_names_nothing(
 
 def test_logs_refuse_what_names_several(store: Filled, capsys: Printed) -> None:
     with store.store.begin() as connection:
-        within = connection.begin_nested()
-        twins = "update tasks set key = 'v1:dddd' || id where id <= 2"
-        connection.exec_driver_sql(twins)
-        within.commit()
+        connection.exec_driver_sql("update tasks set key = 'v1:dddd' || id where id <= 2")
     assert "give more of it: v1:dddd1, v1:dddd2" in refusal(capsys, "logs", "dddd", *store.here)

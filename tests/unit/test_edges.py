@@ -119,4 +119,17 @@ def test_periods_survive_interruptions(tick_ns, sleeps):
 
 def test_a_counter_that_stands_has_no_period():
     desk = Desk(look_ns=50_000)
-    assert desk.search(gpu=desk.counter(tick_ns=10**15)).periods() == {}
+    assert desk.search(gpu=desk.counter(tick_ns=10**15)).periods() == {"gpu": STUCK}
+
+
+def test_looks_slower_than_the_limit_leave_no_period():
+    desk = Desk(look_ns=2 * MS)
+    assert desk.search(gpu=desk.counter()).periods() == {"gpu": NO_EDGE}
+
+
+def test_periods_of_counters_too_slow_together_are_learned_alone():
+    desk = Desk(look_ns=100_000)
+    names = [f"gpu{i}" for i in range(8)]
+    found = desk.search(**{n: desk.counter(phase_ns=3 * MS + i * MS)
+                           for i, n in enumerate(names)}).periods()  # fmt: skip
+    assert found == {n: pytest.approx(TICK_NS, abs=400_000) for n in names}

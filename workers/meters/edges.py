@@ -41,9 +41,8 @@ class Watch:
     usual_ns: int = WIDTH_LIMIT_NS
     ticks: int = 0
     wide: int = 0
-    last: tuple[int, bool] | None = None  # the change before: when, and whether it was clean
+    last_clean: tuple[int, int] | None = None  # the last clean change: when, and its number
     gaps_ns: list[int] = field(default_factory=list)
-    rough_gaps_ns: list[int] = field(default_factory=list)
     edge: Edge | None = None
     failure: str | None = None
 
@@ -56,20 +55,27 @@ class Watch:
         """Whether it is worth looking on for an edge."""
         return self.edge is None and self.failure is None and self.wide < tries
 
+    def unlearned(self, tries: int) -> bool:
+        """Whether it is worth looking on for the period.
+
+        A tick that is slept through makes a distance longer: the shortest of a few is the period.
+        """
+        return len(self.gaps_ns) < LEARN_GAPS and self.failure is None and self.wide < tries
+
     def changed(self, hi_ns: int, value_mj: int) -> bool:
         """Take note of a new value seen at `hi_ns`; returns whether its bracket is clean."""
         clean = hi_ns - self.lo_ns <= self.limit_ns
-        at_ns = (self.lo_ns + hi_ns) // 2
-        if self.last is not None:
-            gaps = self.gaps_ns if clean and self.last[1] else self.rough_gaps_ns
-            gaps.append(at_ns - self.last[0])
-        self.last = (at_ns, clean)
         self.ticks += 1
         self.first = self.first or (value_mj, self.lo_ns, hi_ns)
-        if not clean:
+        if clean:
+            at_ns = (self.lo_ns + hi_ns) // 2
+            if self.last_clean is not None:
+                before_ns, before = self.last_clean
+                self.gaps_ns.append((at_ns - before_ns) // (self.ticks - before))
+            self.last_clean = (at_ns, self.ticks)
+            self.edge = self.edge or self._edge(hi_ns, value_mj, self.first)
+        else:
             self.wide += 1
-        elif self.edge is None:
-            self.edge = self._edge(hi_ns, value_mj, self.first)
         self.value_mj = value_mj
         return clean
 
@@ -123,20 +129,25 @@ class Search:
                 self._look(watch)
             pending = [w for w in pending if w.wanted(tries)]
 
-    def periods(self) -> Mapping[str, int]:
-        """Return the tick period of each counter held, nanoseconds; one that stands is left out.
+    def periods(self) -> Mapping[str, int | str]:
+        """Return the tick period of each counter held, ns, or the word for why it is not known."""
+        watches = list(self.watches.values())
+        self._learn(watches, TRIES_TOGETHER)
+        for watch in watches:
+            watch.last_clean = None  # nobody looked while the others were watched
+            self._learn([watch], TRIES_ALONE)
+        return {
+            name: min(watch.gaps_ns, default=watch.failure or (NO_EDGE if watch.ticks else STUCK))
+            for name, watch in self.watches.items()
+        }
 
-        All are watched without a break. A period is the shortest distance between two changes in
-        succession (one that was slept through makes a distance longer), clean ones if there are.
-        """
+    def _learn(self, watches: Sequence[Watch], tries: int) -> None:
         deadline_ns = self.now_ns() + self.patience_ns
-        pending = list(self.watches.values())
+        pending = [w for w in watches if w.unlearned(tries)]
         while pending and self.now_ns() < deadline_ns:
             for watch in pending:
                 self._look(watch)
-            pending = [w for w in pending if not w.failure and len(w.gaps_ns) < LEARN_GAPS]
-        known = {name: w.gaps_ns or w.rough_gaps_ns for name, w in self.watches.items()}
-        return {name: min(gaps) for name, gaps in known.items() if gaps}
+            pending = [w for w in pending if w.unlearned(tries)]
 
     def _look(self, watch: Watch) -> None:
         """Read a counter once: an unchanged value moves the bracket's start, a new one ends it."""

@@ -6,7 +6,7 @@ It owns the decision which of counter and samples can be trusted, and the words 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from statistics import fmean
 
@@ -77,7 +77,7 @@ def unread(uuid: str, index: int, name: str, reason: str, *, sibling: bool) -> G
 def gpu_energy(
     report: Report, window: tuple[int, int], *, index: int, name: str, sibling: bool,
     power_field: str | None, mig: bool, interval_s: float,
-    unbracketed_mj: Sequence[object] = (),
+    unbracketed_mj: tuple[object, object] = (None, None),
 ) -> GpuEnergy:  # fmt: skip
     """Return one GPU's energy in `window` (CLOCK_MONOTONIC nanoseconds).
 
@@ -117,7 +117,7 @@ def gpu_energy(
 
 
 def _counted(
-    report: Report, window: tuple[int, int], unbracketed_mj: Sequence[object] | None
+    report: Report, window: tuple[int, int], unbracketed_mj: tuple[object, object] | None
 ) -> tuple[Energy | None, str | None]:
     """Return the counter's joules, or the word for why there are none."""
     if report.went_back:
@@ -135,14 +135,14 @@ def _counted(
 
 
 def _unbracketed(
-    window: tuple[int, int], values: Sequence[object]
+    window: tuple[int, int], values: tuple[object, object]
 ) -> tuple[Energy | None, str | None]:
     """Return a sibling's joules from two plain reads: off by up to a tick at each end."""
-    numbers = [v for v in values if isinstance(v, int)]
+    start_mj, end_mj = values
     duration_s = (window[1] - window[0]) / 1e9
-    if len(numbers) != 2 or duration_s <= 0:
+    if not isinstance(start_mj, int) or not isinstance(end_mj, int) or duration_s <= 0:
         return None, "no_counter"
-    energy_j = (numbers[1] - numbers[0]) / 1e3
+    energy_j = (end_mj - start_mj) / 1e3
     tick_j = energy_j / duration_s * UNBRACKETED_S
     return Energy(energy_j=energy_j, half_width_j=math.hypot(tick_j, tick_j)), None
 

@@ -13,6 +13,8 @@ from itertools import pairwise
 
 #: The part of a tick within which an instant is too close to its ends to be told apart.
 AMBIGUOUS = 0.1
+#: Fewer samples than this in a window say nothing about what lies between them.
+FEWEST_SAMPLES = 2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -190,7 +192,7 @@ def integrate(
     if end_ns <= start_ns or largest_gap_ns(times_ns, window) > max_gap_ns:
         return None
     inside = [(t, w) for t, w in zip(times_ns, watts, strict=True) if start_ns < t < end_ns]
-    if len(inside) < 2:
+    if len(inside) < FEWEST_SAMPLES:
         return None
     points = [(start_ns, power_at(times_ns, watts, start_ns)), *inside,
               (end_ns, power_at(times_ns, watts, end_ns))]  # fmt: skip

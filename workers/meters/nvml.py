@@ -153,7 +153,7 @@ class NvmlMeter:
         self, gpu: GpuInfo, report: Report, window: tuple[int, int],
         siblings: tuple[Message, Message],
     ) -> GpuEnergy:  # fmt: skip
-        counted = tuple(values.get(gpu.uuid) for values in siblings)
+        counted = (siblings[0].get(gpu.uuid), siblings[1].get(gpu.uuid))
         return gpu_energy(
             report, window, index=gpu.index, name=gpu.name, sibling=gpu.sibling,
             power_field=gpu.power_field, mig=gpu.mig, interval_s=self._interval_s,

@@ -60,8 +60,8 @@ class Sampler:
                 search.hold(uuid, track.counter)
             except SensorError as error:
                 track.failed(error)
-        for uuid, tick_ns in search.periods().items():
-            unknown[uuid].tick_ns = tick_ns
+        for uuid, period in search.periods().items():
+            unknown[uuid].learned(period)
 
     def _hold(self, search: Search) -> dict[str, Edge | str]:
         """Note the values of the group's counters; return the words for those without one."""

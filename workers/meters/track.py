@@ -27,6 +27,7 @@ class Track:
     sibling: bool
     limit_w: float | None = None
     tick_ns: int | None = None
+    why_no_tick: str = STUCK
     last_mj: int | None = None
     lost: bool = False
     pids: set[int] = field(default_factory=set)
@@ -53,6 +54,14 @@ class Track:
         """Note a failed query; returns the word for it."""
         self.lost = self.lost or error.reason == "gpu_lost"
         return error.reason
+
+    def learned(self, period: int | str) -> None:
+        """Note the counter's period in nanoseconds, or the word for why it is not known."""
+        if isinstance(period, int):
+            self.tick_ns = period
+        else:
+            self.why_no_tick = period
+            self.lost = self.lost or period == "gpu_lost"
 
     def begin(self) -> None:
         """Forget what belonged to an earlier window."""
@@ -88,7 +97,7 @@ class Track:
         if not self.countable:
             return "gpu_lost" if self.lost else "no_counter"
         if self.tick_ns is None:
-            return STUCK
+            return self.why_no_tick
         try:
             search.hold(self.gpu.uuid, self.counter)
         except SensorError as error:
