@@ -23,9 +23,9 @@ from campaign.outcome import show_outcome
 from campaign.prepare import Campaign, Work, prepare
 from campaign.schedule import Waiting, schedule
 from campaign.settings import Settings
+from db.campaigns import Progress, joules, progress
 from db.leases import LeasePolicy, Leases
 from db.place import Place, opened
-from db.results import Progress, joules, progress
 from db.store import Store
 from workers.process import boot_id, is_alive
 from workers.session import Assignment, Ending, Report

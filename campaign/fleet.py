@@ -97,7 +97,7 @@ class Fleet:
                 object_store_memory=OBJECT_STORE_BYTES,
                 **quiet,
             )
-        except Exception as error:  # noqa: BLE001 - Ray raises plain Exception here
+        except Exception as error:
             words = " ".join(str(error).split())[:200]
             message = f"Ray did not start on this machine: {words} (logs: /tmp/ray/session_latest)"
             raise NodeUnfit(message) from error

@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from campaign.prepare import Campaign
-from db.results import outcome_rows, progress, trouble_rows
+from db.campaigns import outcome_rows, progress, trouble_rows
 from db.store import Store
 
 

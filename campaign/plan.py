@@ -147,8 +147,8 @@ def _asked(
     A store that is not there yet has measured nothing, and is not made by asking.
     """
     from campaign.storeroom import is_there
+    from db.campaigns import done_keys, frozen_commits
     from db.place import Place, opened
-    from db.results import done_keys, frozen_commits
 
     store = settings.store
     place = Place(url=store.url, reader_url=store.reader_url, folder=store.path)

@@ -18,10 +18,7 @@ from campaign.grid import Grid, expand
 from campaign.here import boards_here, reality_here, threads_here
 from campaign.plan import check_budget, describe, task_seconds
 from campaign.settings import Settings
-from db.embedded import default_folder
-from db.place import Place, opened
-from db.records import Board, EngineSpec, Reality, Task
-from db.results import (
+from db.campaigns import (
     create_campaign,
     engine_id,
     enqueue,
@@ -29,6 +26,9 @@ from db.results import (
     progress,
     write_exclusions,
 )
+from db.embedded import default_folder
+from db.place import Place, opened
+from db.records import Board, EngineSpec, Reality, Task
 from db.store import Store
 from workers.engines.registry import Limits
 from workers.rig import RigPlan

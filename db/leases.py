@@ -11,12 +11,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 from sqlalchemy.exc import IntegrityError
 
+from db.campaigns import read_protocol
 from db.errors import LeaseLost
 from db.records import Measurement, MeasurementProtocol, Outcome, Reality, TaskState, Workload
-from db.results import read_protocol, write_windows
+from db.results import write_windows
 from db.storable import storable_text
 from db.store import Store, rows, statements
 
@@ -111,7 +113,7 @@ class Leases:
 
         return self._store.retrying(work)
 
-    def give_back(  # noqa: PLR0913 - the columns of an attempt's end
+    def give_back(
         self,
         lease_id: uuid.UUID,
         session_id: uuid.UUID,
@@ -182,7 +184,7 @@ class Leases:
         return self._store.retrying(lambda connection: rows(connection, SQL[name], values))
 
 
-def _claim(connection: Connection, row: Any, lease_id: uuid.UUID) -> Claim:
+def _claim(connection: Connection, row: sa.Row[Any], lease_id: uuid.UUID) -> Claim:
     return Claim(
         task_id=row.id,
         key=row.key,
@@ -198,9 +200,10 @@ def _claim(connection: Connection, row: Any, lease_id: uuid.UUID) -> Claim:
     )
 
 
-def _decided(connection: Connection, lease_id: uuid.UUID) -> Any:
+def _decided(connection: Connection, lease_id: uuid.UUID) -> sa.Row[Any]:
     """Return (outcome, state) of the attempt of a lease and its task."""
     known = rows(connection, SQL["decided"], {"lease_id": lease_id})
     if not known:
         raise LeaseLost(f"no attempt was ever opened with lease {lease_id}")
-    return known[0]
+    decided: sa.Row[Any] = known[0]
+    return decided

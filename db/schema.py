@@ -7,7 +7,7 @@ come from views.sql and are made anew at each upgrade, so they are never migrate
 from __future__ import annotations
 
 from itertools import takewhile
-from typing import Any
+from typing import TYPE_CHECKING
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
@@ -15,13 +15,16 @@ from sqlalchemy.engine import Connection
 from db.errors import ConfigError
 from db.store import FOLDER, Store, statements
 
+if TYPE_CHECKING:
+    from alembic.config import Config
+
 #: Two upgrades at once wait for each other on this advisory lock.
 UPGRADE_LOCK = 0x63616D70
 #: SQLSTATE of a drop that would take something else along.
 OTHERS_DEPEND = "2BP01"
 
 
-def _alembic(connection: Connection) -> Any:
+def _alembic(connection: Connection) -> Config:
     from alembic.config import Config
 
     config = Config()

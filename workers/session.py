@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
 
+from db.campaigns import progress
 from db.errors import (
     CampaignError,
     EngineFault,
@@ -29,13 +30,7 @@ from db.errors import (
 from db.leases import Claim, LeasePolicy, Leases
 from db.place import Place, opened
 from db.records import EngineSpec, Outcome, Reality, Window, WindowKind
-from db.results import (
-    close_session,
-    describe_session,
-    open_session,
-    progress,
-    write_windows,
-)
+from db.results import close_session, describe_session, open_session, write_windows
 from db.store import Store
 from workers.boardlock import BoardLock
 from workers.heart import Heart

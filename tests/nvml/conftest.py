@@ -46,4 +46,3 @@ def closing() -> Iterator[Callable[..., object]]:
     yield keep
     for meter in meters:
         meter.shutdown()  # type: ignore[attr-defined]
-

@@ -10,6 +10,7 @@ from typing import Any
 
 from sqlalchemy.engine import make_url
 
+from db.campaigns import create_campaign, engine_id, enqueue, write_exclusions
 from db.embedded import EmbeddedPostgres
 from db.leases import LeasePolicy, Leases
 from db.records import (
@@ -23,16 +24,7 @@ from db.records import (
     Weights,
     Window,
 )
-from db.results import (
-    Owner,
-    close_session,
-    create_campaign,
-    describe_session,
-    engine_id,
-    enqueue,
-    open_session,
-    write_exclusions,
-)
+from db.results import Owner, close_session, describe_session, open_session
 from db.store import Store
 from tests.store.world import ENGINE, MODEL, ground, measurement, reading, repeat, task
 from workers.process import this_process

@@ -9,11 +9,11 @@ from __future__ import annotations
 import uuid
 from collections.abc import Callable
 
+from db.campaigns import create_campaign, enqueue
 from db.errors import LeaseLost
 from db.leases import Claim, LeasePolicy, Leases
 from db.mending import Selection, void
 from db.records import Outcome, TaskState
-from db.results import create_campaign, enqueue
 from tests.store.interleaving import losing, stage
 from tests.store.world import World, measurement, reading, repeat, task
 

@@ -9,6 +9,17 @@ from dataclasses import replace
 import pytest
 from sqlalchemy.engine import Connection
 
+from db.campaigns import (
+    create_campaign,
+    done_keys,
+    engine_id,
+    enqueue,
+    joules,
+    progress,
+    protocol_id,
+    read_protocol,
+    write_exclusions,
+)
 from db.embedded import EmbeddedPostgres
 from db.records import (
     EngineSpec,
@@ -24,20 +35,7 @@ from db.records import (
     WindowKind,
     Workload,
 )
-from db.results import (
-    close_session,
-    create_campaign,
-    describe_session,
-    done_keys,
-    engine_id,
-    enqueue,
-    joules,
-    progress,
-    protocol_id,
-    read_protocol,
-    write_exclusions,
-    write_windows,
-)
+from db.results import close_session, describe_session, write_windows
 from db.storable import storable_json, storable_text
 from db.store import Store
 from tests.store.interleaving import losing, stage

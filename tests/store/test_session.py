@@ -8,10 +8,10 @@ from dataclasses import replace
 import pytest
 
 from campaign.catalog import load_catalog
+from db.campaigns import create_campaign, engine_id, enqueue
 from db.leases import LeasePolicy, Leases
 from db.place import Place
 from db.records import EngineSpec, Reality
-from db.results import create_campaign, engine_id, enqueue
 from tests.store.world import ENGINE, ground, task
 from workers.boardlock import BoardLock
 from workers.engines.limits import Limits

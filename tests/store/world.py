@@ -11,6 +11,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine import make_url
 
 from db import schema, tables
+from db.campaigns import create_campaign, engine_id, enqueue
 from db.embedded import EmbeddedPostgres
 from db.identity import engine_digest, task_key
 from db.leases import Claim, LeasePolicy, Leases
@@ -27,7 +28,7 @@ from db.records import (
     WindowKind,
     Workload,
 )
-from db.results import Owner, create_campaign, engine_id, enqueue, open_session
+from db.results import Owner, open_session
 from db.store import Store
 
 MODEL = ModelSpec(name="llama-small", weights=Weights.RANDOM, architecture={"hidden_size": 64})

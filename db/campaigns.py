@@ -1,0 +1,206 @@
+"""Campaigns, their engines and tasks: written once, counted often.
+
+Enqueueing is by COPY into a temporary table, so that a million tasks cost little more than the
+bare copy. Everything here runs inside a transaction the caller opened.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import sqlalchemy as sa
+from sqlalchemy.dialects.postgresql import ARRAY, insert
+from sqlalchemy.engine import Connection
+
+from db import tables
+from db.identity import PROTOCOL_FIELDS, digest, engine_digest
+from db.records import EngineSpec, Exclusion, MeasurementProtocol, Task
+from db.store import rows, statements
+
+SQL = statements("campaigns.sql")
+Spec = TypeVar("Spec", EngineSpec, MeasurementProtocol)
+
+
+def create_campaign(connection: Connection, name: str, owner: str, config: str) -> int:
+    """Create a campaign, or refresh its configuration; returns its id."""
+    statement = insert(tables.campaigns).values(name=name, owner=owner, config=config)
+    statement = statement.on_conflict_do_update(
+        index_elements=["name"], set_={"config": statement.excluded.config}
+    )
+    return int(connection.execute(statement.returning(tables.campaigns.c.id)).scalar_one())
+
+
+def engine_id(connection: Connection, engine: EngineSpec) -> int:
+    """Return the id of an engine, writing it on first sight."""
+    return _upsert(
+        connection,
+        tables.engines,
+        {
+            "digest": engine_digest(engine),
+            "model": engine.model.name,
+            "model_commit": engine.model.commit,
+            "weights": str(engine.model.weights),
+            "architecture": dict(engine.model.architecture),
+            "backend": engine.backend,
+            "backend_version": engine.version,
+            "dtype": engine.dtype,
+            "quantization": engine.quantization,
+            "tensor_parallel": engine.tensor_parallel,
+            "threads": engine.threads,
+            "board": engine.board,
+            "board_count": engine.board_count,
+            "options": dict(engine.options),
+        },
+    )
+
+
+def protocol_id(connection: Connection, protocol: MeasurementProtocol) -> int:
+    """Return the id of a protocol, writing it on first sight."""
+    numbers = _numbers(protocol)
+    values = {"digest": digest(numbers), "name": protocol.name, "numbers": numbers}
+    return _upsert(connection, tables.protocols, values)
+
+
+def _numbers(protocol: MeasurementProtocol) -> dict[str, Any]:
+    return {name: getattr(protocol, name) for name in PROTOCOL_FIELDS}
+
+
+def read_protocol(connection: Connection, protocol: int) -> MeasurementProtocol:
+    """Return a stored protocol."""
+    table = tables.protocols
+    row = connection.execute(sa.select(table).where(table.c.id == protocol)).one()
+    return MeasurementProtocol(name=row.name, **row.numbers)
+
+
+def _upsert(connection: Connection, table: sa.Table, values: Mapping[str, Any]) -> int:
+    statement = insert(table).values(values).on_conflict_do_nothing(index_elements=["digest"])
+    written = connection.execute(statement.returning(table.c.id)).scalar()
+    if written is None:
+        found = sa.select(table.c.id).where(table.c.digest == values["digest"])
+        written = connection.execute(found).scalar_one()
+    return int(written)
+
+
+def enqueue(connection: Connection, campaign_id: int, tasks: Sequence[Task]) -> int:
+    """Make a campaign ask for exactly these tasks; returns how many the store had not seen.
+
+    Tasks queued or measured before, by any campaign, are shared. A task the campaign asked for
+    earlier and no longer does leaves the campaign; its results stay in the store.
+    """
+    engine_ids = _ids(connection, (t.engine for t in tasks), engine_digest, engine_id)
+    protocol_ids = _ids(
+        connection, (t.protocol for t in tasks), lambda p: digest(_numbers(p)), protocol_id
+    )
+    connection.exec_driver_sql(SQL["stage"])
+    cursor = connection.connection.cursor()
+    with cursor.copy(SQL["copy"]) as copy:
+        for ordinal, task in enumerate(tasks):
+            work = task.workload
+            ids = (engine_ids[id(task.engine)], protocol_ids[id(task.protocol)])
+            sizes = (work.input_tokens, work.output_tokens, work.batch_size)
+            copy.write_row((task.key, *ids, *sizes, str(task.reality), task.replicate, ordinal))
+    new = connection.exec_driver_sql(SQL["enqueue"]).rowcount
+    connection.exec_driver_sql(SQL["ask_for"], {"campaign_id": campaign_id})
+    connection.exec_driver_sql(SQL["unstage"])
+    return new
+
+
+def _ids(
+    connection: Connection,
+    specs: Iterable[Spec],
+    digest_of: Callable[[Spec], str],
+    write: Callable[[Connection, Spec], int],
+) -> dict[int, int]:
+    """Return the row of each object, by its `id()`.
+
+    Written in the order of their digests, so that two enqueues that share some never wait for
+    each other.
+    """
+    objects = {id(spec): spec for spec in specs}
+    digests = {key: digest_of(spec) for key, spec in objects.items()}
+    distinct = {digests[key]: spec for key, spec in objects.items()}
+    written = {name: write(connection, distinct[name]) for name in sorted(distinct)}
+    return {key: written[name] for key, name in digests.items()}
+
+
+def write_exclusions(
+    connection: Connection, campaign: int, exclusions: Sequence[Exclusion]
+) -> None:
+    """Replace the exclusions of a campaign."""
+    table = tables.exclusions
+    connection.execute(sa.delete(table).where(table.c.campaign_id == campaign))
+    values = [
+        {
+            "campaign_id": campaign,
+            "ordinal": ordinal,
+            "engine": exclusion.engine.label,
+            "workload": exclusion.workload.label if exclusion.workload else None,
+            "reason": exclusion.reason,
+            "detail": exclusion.detail,
+            "points": exclusion.points,
+        }
+        for ordinal, exclusion in enumerate(exclusions)
+    ]
+    if values:
+        connection.execute(sa.insert(table), values)
+
+
+def done_keys(connection: Connection, keys: Sequence[str]) -> set[str]:
+    """Return which of the task keys have a result."""
+    table = tables.tasks
+    asked = sa.literal(list(keys), ARRAY(sa.Text))
+    query = sa.select(table.c.key).where(table.c.state == "done", table.c.key == sa.any_(asked))
+    return set(connection.execute(query).scalars())
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Progress:
+    """Tasks of one engine of a campaign by state; `claimable` are pending ones not held back."""
+
+    engine_id: int
+    states: Mapping[str, int]
+    claimable: int
+
+    @property
+    def unfinished(self) -> int:
+        """Tasks that are pending or leased."""
+        return self.states.get("pending", 0) + self.states.get("leased", 0)
+
+
+def progress(connection: Connection, campaign_id: int) -> dict[int, Progress]:
+    """Return the progress of a campaign by engine id."""
+    states: dict[int, dict[str, int]] = {}
+    claimable: dict[int, int] = {}
+    for row in rows(connection, SQL["progress"], {"campaign_id": campaign_id}):
+        states.setdefault(row.engine_id, {})[row.state] = row.tasks
+        claimable[row.engine_id] = claimable.get(row.engine_id, 0) + row.claimable
+    return {
+        engine: Progress(engine_id=engine, states=found, claimable=claimable[engine])
+        for engine, found in states.items()
+    }
+
+
+def joules(connection: Connection, campaign_id: int) -> tuple[float | None, float | None]:
+    """Return (measured, estimated) joules of a campaign's accepted windows; None where none is."""
+    found = rows(connection, SQL["joules"], {"campaign_id": campaign_id})[0]
+    return found.energy_j, found.energy_estimated_j
+
+
+def frozen_commits(connection: Connection, name: str) -> dict[str, str]:
+    """Return the commits of real weights that a campaign was created with, by model."""
+    found = rows(connection, SQL["frozen_commits"], {"name": name})
+    return {row.model: row.model_commit for row in found}
+
+
+def outcome_rows(connection: Connection, campaign_id: int) -> list[dict[str, Any]]:
+    """Return the accepted measurements of a campaign, one mapping a row."""
+    found = rows(connection, SQL["outcome"], {"campaign_id": campaign_id})
+    return [dict(row._mapping) for row in found]
+
+
+def trouble_rows(connection: Connection, campaign_id: int) -> list[dict[str, Any]]:
+    """Return the quarantined and excluded tasks of a campaign, one mapping a row."""
+    found = rows(connection, SQL["trouble"], {"campaign_id": campaign_id})
+    return [dict(row._mapping) for row in found]

@@ -1,0 +1,92 @@
+-- Enqueueing and progress.
+
+-- name: stage
+-- A place for the rows of one enqueue.
+create temporary table staged (
+    key text, engine_id int, protocol_id int, input_tokens int, output_tokens int, batch_size int,
+    reality text, replicate int, ordinal int
+) on commit drop;
+
+-- name: copy
+-- The fast way in.
+copy staged from stdin;
+
+-- name: enqueue
+-- New tasks of the staged rows; those queued or measured before stay as they are. In the order of
+-- their keys, so that two campaigns that share tasks never wait for each other.
+insert into tasks (key, engine_id, protocol_id, input_tokens, output_tokens, batch_size, reality,
+                   replicate, ordinal)
+select key, engine_id, protocol_id, input_tokens, output_tokens, batch_size, reality, replicate,
+       ordinal
+  from staged
+ order by key, ordinal
+    on conflict (key) do nothing;
+
+-- name: ask_for
+-- The campaign asks for the staged tasks, and for nothing else from now on; results stay.
+with asked as (
+    select t.id from staged s join tasks t using (key)
+), dropped as (
+    delete from campaign_tasks c
+     where c.campaign_id = %(campaign_id)s
+       and not exists (select from asked where asked.id = c.task_id)
+)
+insert into campaign_tasks (campaign_id, task_id)
+select %(campaign_id)s, id from asked
+    on conflict do nothing;
+
+-- name: unstage
+-- The place is free for another enqueue of the same transaction.
+drop table staged;
+
+-- name: progress
+-- Tasks of a campaign by engine and state, and how many could be claimed now.
+select t.engine_id, t.state, count(*) as tasks,
+       count(*) filter (where t.state = 'pending'
+                          and (t.not_before is null or t.not_before <= now())) as claimable
+  from campaign_tasks c join tasks t on t.id = c.task_id
+ where c.campaign_id = %(campaign_id)s
+ group by 1, 2;
+
+-- name: joules
+-- Joules (measured, estimated) of a campaign's accepted windows so far.
+select sum(w.energy_j) as energy_j, sum(w.energy_estimated_j) as energy_estimated_j
+  from campaign_tasks c
+  join attempts a on a.task_id = c.task_id and a.outcome = 'ok' and a.voided_at is null
+  join windows w on w.attempt_id = a.id
+ where c.campaign_id = %(campaign_id)s;
+
+-- name: outcome
+-- The accepted measurements of a campaign's tasks, in the order people compare them.
+select m.model, m.backend, m.board, m.reality, m.weights, m.protocol, m.input_tokens,
+       m.output_tokens, m.batch_size, m.replicate, m.repeats, m.output_tokens_per_s, m.ttft_s,
+       m.itl_s, m.energy_j, m.energy_method, m.joules_per_output_token,
+       m.joules_per_output_token_within_session_half_width, m.energy_estimated_j,
+       m.estimated_joules_per_output_token, m.marks, m.reasons, m.task_key
+  from measurements m
+  join tasks t on t.key = m.task_key
+  join campaign_tasks c on c.task_id = t.id and c.campaign_id = %(campaign_id)s
+ order by m.board, m.model, m.backend, m.input_tokens, m.output_tokens, m.batch_size, m.replicate;
+
+-- name: trouble
+-- Tasks of a campaign that have no result and will get none unasked, with the last error's last line.
+select t.state, t.reason, concat_ws(' ', e.backend, e.model, 'on', e.board) as engine,
+       concat(t.input_tokens, '→', t.output_tokens, ' x', t.batch_size) as workload,
+       (select regexp_replace(rtrim(a.error), '^.*\n', '') from attempts a
+         where a.task_id = t.id and a.error is not null
+         order by a.number desc limit 1) as error,
+       t.key as task_key
+  from campaign_tasks c
+  join tasks t on t.id = c.task_id
+  join engines e on e.id = t.engine_id
+ where c.campaign_id = %(campaign_id)s and t.state in ('quarantined', 'excluded')
+ order by t.id;
+
+-- name: frozen_commits
+-- The hub commits that a campaign has measured so far.
+select distinct e.model, e.model_commit
+  from campaigns c
+  join campaign_tasks k on k.campaign_id = c.id
+  join tasks t on t.id = k.task_id
+  join engines e on e.id = t.engine_id
+ where c.name = %(name)s and e.weights = 'real' and e.model_commit is not null;
