@@ -15,7 +15,7 @@ from campaign.settings import Axes
 from campaign.tree import Tree, covers, leaves, put
 from db.records import Workload
 
-DTYPES = ("bfloat16", "float16", "float32")
+DTYPES = ("auto", "bfloat16", "float16", "float32")
 WEIGHTS = ("auto", "random", "real")
 NAMES = (
     "model",

@@ -189,4 +189,5 @@ def _board(slug: str, row: Row) -> Board:
         fp16_flops=number("fp16_dense_tflops", 1e12),
         tdp_w=number("tdp_w", 1),
         idle_w=number("idle_w_approx", 1),
+        dtype="bfloat16" if number("bf16_dense_tflops", 1) else "float16",
     )

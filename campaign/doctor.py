@@ -22,6 +22,7 @@ from campaign.storeroom import existing, is_there, split
 from campaign.tabular import say, write_json
 from db.dumping import about, programs
 from db.embedded import default_folder
+from db.embedded_life import Answer, answer
 from db.embedded_place import wheel_install
 from db.errors import CampaignError, ConfigError, Infeasible
 from db.place import Place
@@ -135,9 +136,14 @@ def look_at_store(where: Place) -> Finding:
     if not is_there(where):
         return _new_store(where)
     try:
+        running = (
+            where.url is not None or answer(where.embedded_folder.expanduser()) is Answer.READY
+        )
         with existing(where) as store:
             name = "" if where.url is None else f" {redact(where.url)}"
-            return Finding(subject="store", ok=True, detail=f"opens: {about(store)}{name}")
+            state = "was running" if running else "was not running"
+            detail = f"opens: {about(store)}{name}, {state}"
+            return Finding(subject="store", ok=True, detail=detail)
     except CampaignError as error:
         return _no_store(error)
 

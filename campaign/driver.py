@@ -154,7 +154,9 @@ class Driver:
             self._waiting(i, p, holders[i]) for i, p in found.items() if i not in self._unfit
         ]
         for engine_id in schedule(waiting, free):
-            self._fleet.launch(self._assignment(self._campaign.engines[engine_id], engine_id))
+            work = self._campaign.engines[engine_id]
+            self._live.say(f"loading {work.engine.label}")
+            self._fleet.launch(self._assignment(work, engine_id))
 
     def _waiting(self, engine_id: int, found: Progress, holders: int) -> Waiting:
         work = self._campaign.engines[engine_id]

@@ -22,6 +22,7 @@ from workers.shape import Shape, shape_of
 __all__ = ["Grid", "expand"]
 
 HERE = "here"
+AUTO = "auto"
 
 
 @dataclass(slots=True, kw_only=True)
@@ -131,7 +132,7 @@ def _engines(axes: Axes, model: ModelSpec, board: Board) -> Iterator[EngineSpec]
                 board=board.slug,
                 board_count=1 if board.is_cpu else parallel,
                 version=version,
-                dtype=dtype,
+                dtype=board.dtype if dtype == AUTO else dtype,
                 quantization=quantization,
                 tensor_parallel=parallel,
                 threads=threads or _threads(board),

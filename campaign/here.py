@@ -40,7 +40,7 @@ def _board(catalog: Catalog, found: FoundBoard) -> Board:
     known = {board.slug: board for board in catalog.boards()}
     if found.slug in known:
         return known[found.slug]
-    return Board(slug=found.slug, nvml_name=None, memory_bytes=found.memory_bytes)
+    return Board(slug=found.slug, memory_bytes=found.memory_bytes, dtype=found.dtype)
 
 
 def reality_here(settings: Settings) -> Reality:

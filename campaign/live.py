@@ -83,11 +83,11 @@ class Live:
             self._rich.stop()
 
     def show(self, snapshot: Snapshot) -> None:
-        """Show a snapshot; a pipe gets a line only when counts or sessions changed."""
+        """Show a snapshot; a pipe gets a line only when a count changed."""
         if self._terminal:
             self._rich.update(_block(snapshot))
             return
-        state = f"{snapshot.done} {snapshot.failed} {snapshot.left} {snapshot.measuring}"
+        state = f"{snapshot.done} {snapshot.failed} {snapshot.left}"
         if state != self._last:
             self._last = state
             self.say(f"{snapshot.campaign}: {snapshot.words}")

@@ -25,7 +25,7 @@ with chosen as (
  returning a.task_id
 )
 update tasks t
-   set state = 'pending', not_before = null, faults = 0, losses = 0, invalids = 0
+   set state = 'pending', lease_id = null, not_before = null, faults = 0, losses = 0, invalids = 0
   from voided
  where t.id = voided.task_id
 returning t.id, 'done' as was;
@@ -65,7 +65,7 @@ with meant as (
     select marked.id, marked.state from marked join voided on voided.task_id = marked.id
 )
 update tasks t
-   set state = 'pending', reason = null, not_before = null, faults = 0, losses = 0, invalids = 0
+   set state = 'pending', reason = null, lease_id = null, not_before = null, faults = 0, losses = 0, invalids = 0
   from again
  where t.id = again.id
 returning t.id, again.state as was;

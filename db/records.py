@@ -57,7 +57,8 @@ class Outcome(StrEnum):
 class Board:
     """An exact GPU product, or `cpu:<model>:<threads>`, with the data-sheet values used to plan.
 
-    Rates are dense (not sparse); `memory_bytes` is what the product is sold with.
+    Rates are dense (not sparse); `memory_bytes` is what the product is sold with. `dtype` is the
+    number format it computes fast in, of those models are published in: what ``auto`` takes.
     """
 
     slug: str
@@ -68,6 +69,7 @@ class Board:
     fp16_flops: float | None = None
     tdp_w: float | None = None
     idle_w: float | None = None
+    dtype: str = "bfloat16"
 
     @property
     def is_cpu(self) -> bool:

@@ -19,6 +19,8 @@ from workers.meters.binding import Gpu, Library, NvmlUnavailable
 from workers.meters.rapl import POWERCAP, RaplMeter
 
 CPUINFO = Path("/proc/cpuinfo")
+#: Instructions on bfloat16, by their names in /proc/cpuinfo on x86 and ARM.
+BF16_FLAGS = frozenset({"avx512_bf16", "amx_bf16", "bf16"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,6 +37,7 @@ class FoundBoard:
     has_counter: bool = False
     power_field: str | None = None
     threads: int | None = None
+    dtype: str = "bfloat16"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,7 +90,15 @@ def cpu_board(cpuinfo: Path = CPUINFO) -> FoundBoard:
         text = ""  # not Linux, or /proc is not mounted: the architecture has to do
     match = re.search(r"^model name\s*:\s*(.+)$", text, re.MULTILINE)
     name = match[1].strip() if match else platform.machine()
-    return FoundBoard(slug=f"cpu:{slugify(name)}:{threads}", name=name, threads=threads)
+    slug = f"cpu:{slugify(name)}:{threads}"
+    return FoundBoard(slug=slug, name=name, threads=threads, dtype=_cpu_dtype(text))
+
+
+def _cpu_dtype(cpuinfo: str) -> str:
+    """Return bfloat16 for a CPU with instructions for it, else float32: emulated it is slower."""
+    match = re.search(r"^(?:flags|Features)\s*:\s*(.+)$", cpuinfo, re.MULTILINE)
+    flags = match[1].split() if match else []
+    return "bfloat16" if BF16_FLAGS.intersection(flags) else "float32"
 
 
 def slugify(name: str) -> str:

@@ -170,6 +170,14 @@ def test_retry_takes_the_named_tasks_only(world: World) -> None:
     assert (world.state(first), world.state(second)) == ("quarantined", "pending")
 
 
+def test_retry_leaves_a_task_alone_that_somebody_measures(world: World) -> None:
+    held = world.claim(world.session())
+    before = world.task(held.task_id)
+    assert retry(world.store, Selection(keys=[held.key])) == ()
+    assert world.task(held.task_id) == before
+    world.leases.beat(held.lease_id)
+
+
 # ---- two at once -------------------------------------------------------------------------------
 
 
@@ -216,6 +224,37 @@ def test_two_voids_at_once_void_once(scene: Stage) -> None:
     second.commit()
     assert scene.world.one("select void_reason from attempts") == "first"
     assert scene.world.state(measured) == "pending"
+
+
+def void_against_a_new_result(scene: Stage, statement: str) -> tuple[str, list[str | None]]:
+    """Void a result while it is voided and measured anew; returns state and void reasons."""
+    world = scene.world
+    measured, session = measure(world), world.session()
+    first, second = scene.hand(), scene.hand()
+    send(first, statement, reason="first").result()
+    later = send(second, statement, reason="second")
+    scene.waits(second)
+    leases = scene.leases(first)
+    claim = leases.claim(world.campaign_id, world.engine_id, session)
+    assert claim is not None
+    assert claim.task_id == measured
+    assert leases.finish(claim.lease_id, session, measurement()) is Outcome.OK
+    first.commit()
+    later.result()
+    second.commit()
+    voids = world.sql("select void_reason from attempts order by number")
+    return world.state(measured), [row.void_reason for row in voids]
+
+
+def test_a_void_that_waited_does_not_take_the_result_that_came_since(scene: Stage) -> None:
+    found = void_against_a_new_result(scene, mending.SQL["void"])
+    assert found == ("done", ["first", None])
+
+
+def test_without_its_second_look_void_would_lose_that_result(scene: Stage) -> None:
+    blind = mending.SQL["void"].replace("chosen.attempt_id and a.voided_at is null",
+                                        "chosen.attempt_id")  # fmt: skip
+    assert void_against_a_new_result(scene, blind) == ("pending", ["second", None])
 
 
 def test_a_void_does_not_wait_for_a_measurement_in_progress(scene: Stage) -> None:

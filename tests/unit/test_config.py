@@ -138,11 +138,11 @@ def test_a_conf_folder_in_the_working_folder_is_never_used(
 
 def test_every_problem_is_listed_at_once() -> None:
     found = problems("workload.batch_size=-1", "workload.input_tokens=abc", "engine.dtype=bf16",
-                     "protocol.energy=maybe", "store.lease_s=0", "run.deadline=soon")  # fmt: skip
+                     "protocol.energy=maybe", "store.lease_s=0", "run.max_hours=soon")  # fmt: skip
     keys = [line.partition(":")[0] for line in found]
     assert sorted(keys) == sorted(
         ["workload.batch_size", "workload.input_tokens", "engine.dtype", "protocol.energy",
-         "store.lease_s", "store.beat_s", "run.deadline"]
+         "store.lease_s", "store.beat_s", "run.max_hours"]
     )  # fmt: skip
 
 

@@ -97,7 +97,8 @@ def test_the_order_follows_the_seed() -> None:
 
 
 def test_an_engine_that_cannot_work_is_one_exclusion_with_its_points() -> None:
-    found = grid("board=[t4,l4]", "workload.batch_size=[1,2,4]", "replicates=2")
+    found = grid("board=[t4,l4]", "engine.dtype=bfloat16", "workload.batch_size=[1,2,4]",
+                 "replicates=2")  # fmt: skip
     assert {t.engine.board for t in found.tasks} == {"l4"}
     (exclusion,) = found.exclusions
     assert (exclusion.engine.board, exclusion.workload) == ("t4", None)
@@ -161,3 +162,11 @@ def test_every_unknown_name_is_listed_at_once() -> None:
 def test_no_board_here_is_said() -> None:
     with pytest.raises(ConfigError, match="board here: no board was found"):
         grid(here=())
+
+
+def test_auto_takes_the_number_format_a_board_is_fast_in() -> None:
+    slow = Board(slug="cpu:old:2", dtype="float32")
+    found = grid("board=[t4,l4,here]", here=[slow])
+    assert {t.engine.board: t.engine.dtype for t in found.tasks} == {
+        "t4": "float16", "l4": "bfloat16", "cpu:old:2": "float32",
+    }  # fmt: skip

@@ -88,7 +88,7 @@ def test_plan_lists_tasks_with_their_keys() -> None:
 
 
 def test_a_grid_of_nothing_but_exclusions_is_shown_and_ends_with_three() -> None:
-    result = plan("board=t4", "--json")
+    result = plan("board=t4", "engine.dtype=bfloat16", "--json")
     assert result.returncode == 3
     assert json.loads(result.stdout)["excluded"] == {"dtype": 1}
     assert "every point of the grid is excluded (dtype 1)" in result.stderr
@@ -131,7 +131,8 @@ def test_simulated_boards_have_no_hours() -> None:
 
 
 def test_excluded_points_are_counted_by_reason() -> None:
-    found = described("board=[t4,here]", "workload.input_tokens=[64,9000]", "replicates=2")
+    found = described("board=[t4,here]", "engine.dtype=bfloat16",
+                      "workload.input_tokens=[64,9000]", "replicates=2")  # fmt: skip
     assert found["excluded"] == {"dtype": 4, "context_too_long": 2}
     assert found["tasks"] == 2
 
