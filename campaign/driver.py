@@ -113,7 +113,7 @@ class Driver:
             self._draining = True
             self._live.say("finishing the tasks in work; once more to give them back at once")
             self._fleet.stop_sessions()
-        for flight, report in self._fleet.landed(timeout_s=0.5):
+        for flight, report in self._fleet.landed(timeout_s=1.0):
             self._land(flight, report)
         if self._interrupts > 1:
             return False
@@ -184,7 +184,7 @@ class Driver:
             idle_s=settings.protocol.idle_s,
             task_deadline_s=settings.store.task_deadline_s,
             lock_wait_s=settings.cluster.board_wait_s,
-            stderr=str(self._campaign.logs / f"{session_id}.log"),
+            transcript=str(self._campaign.logs / f"{session_id}.log"),
         )
 
     def _land(self, flight: Flight, report: Report) -> None:

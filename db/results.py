@@ -58,7 +58,11 @@ def open_session(
 
 
 def describe_session(
-    connection: Connection, session_id: uuid.UUID, loaded: Loaded, windows: Sequence[Window]
+    connection: Connection,
+    session_id: uuid.UUID,
+    loaded: Loaded,
+    windows: Sequence[Window],
+    meter: str,
 ) -> None:
     """Write what the engine says about itself after loading, and the windows up to there."""
     values = {
@@ -66,6 +70,7 @@ def describe_session(
         "resolved": storable_json(loaded.resolved),
         "software": storable_json(loaded.software),
         "engine_pid": loaded.pid,
+        "meter": meter,
     }
     connection.exec_driver_sql(SQL["describe_session"], values)
     write_windows(connection, windows, session_id, None)

@@ -9,5 +9,5 @@ update sessions
 -- name: describe_session
 -- What the engine resolved, once it is loaded.
 update sessions
-   set resolved = %(resolved)s, software = %(software)s, engine_pid = %(engine_pid)s
+   set resolved = %(resolved)s, software = %(software)s, engine_pid = %(engine_pid)s, meter = %(meter)s
  where id = %(id)s;

@@ -10,6 +10,7 @@ import os
 
 from workers.process import this_process
 from workers.session import Assignment, Report, Session
+from workers.transcript import capture
 
 
 class SessionActor:
@@ -19,12 +20,8 @@ class SessionActor:
         """Lead a process group, and send what this process prints to the session's own file."""
         if os.getpgrp() != os.getpid():
             os.setpgid(0, 0)
-        if assignment.stderr is not None:
-            flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND
-            file = os.open(assignment.stderr, flags, 0o600)
-            os.dup2(file, 1)
-            os.dup2(file, 2)
-            os.close(file)
+        if assignment.transcript is not None:
+            capture(assignment.transcript)
         self._session = Session(assignment, self._gpu_uuids(assignment))
 
     def whereabouts(self) -> tuple[str, int]:

@@ -7,42 +7,29 @@ and reports how it ended. It never measures without the board lock and a lease.
 
 from __future__ import annotations
 
-import logging
 import threading
 import time
 import traceback
 import uuid
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from enum import StrEnum
-from pathlib import Path
 
 from db.campaigns import progress
-from db.errors import (
-    CampaignError,
-    EngineFault,
-    InvalidMeasurement,
-    LeaseLost,
-    NodeUnfit,
-    StoreUnavailable,
-    TaskFault,
-)
-from db.leases import Claim, LeasePolicy, Leases
+from db.errors import CampaignError, EngineFault, NodeUnfit
+from db.leases import LeasePolicy, Leases
 from db.place import Place, opened
 from db.records import EngineSpec, Outcome, Reality, Window, WindowKind
 from db.results import close_session, describe_session, open_session, write_windows
 from db.store import Store
+from workers.attempts import Attempts
 from workers.boardlock import BoardLock
-from workers.heart import Heart
 from workers.killpoints import reach
 from workers.process import this_process
-from workers.protocol import idle, measure
+from workers.protocol import idle
 from workers.rig import Rig, RigPlan, open_rig
-
-log = logging.getLogger("campaign.session")
-
-#: How much of the engine's stderr is kept.
-TAIL_BYTES = 16 * 1024
+from workers.transcript import tail
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,7 +37,7 @@ class Assignment:
     """Everything a session needs to know; travels to the actor.
 
     `idle_s` is the length of the idle windows, `task_deadline_s` bounds an attempt, `lock_wait_s`
-    how long to wait for the board, `stderr` the file the process' stderr goes to.
+    how long to wait for the board, `transcript` the file that gets what the process prints.
     """
 
     session_id: uuid.UUID
@@ -64,7 +51,7 @@ class Assignment:
     idle_s: float
     task_deadline_s: float
     lock_wait_s: float
-    stderr: str | None = None
+    transcript: str | None = None
 
 
 class Ending(StrEnum):
@@ -141,25 +128,14 @@ class Session:
         return found is not None and found.claimable > 0
 
     def _hold_engine(self, store: Store) -> None:
-        """Open the session's row, load, drain; close the row whatever happens."""
+        """Open the session's row, load, drain; the row is closed whatever happens."""
         job, outcome, words = self._job, "ended", None
-        rig = open_rig(job.rig, job.engine, self._gpu_uuids)
+        self._open_row(store)
         try:
-            self._check_reality(rig)
-            store.retrying(
-                lambda c: open_session(
-                    c,
-                    job.session_id,
-                    campaign_id=job.campaign_id,
-                    engine_id=job.engine_id,
-                    owner=this_process(),
-                    gpu_uuids=self._gpu_uuids,
-                    meter=rig.meter.name,
-                    reality=rig.meter.reality,
-                )
-            )
-            self._load(store, rig)
-            self._drain(store, rig)
+            with ExitStack() as stack:
+                rig = self._open_rig(stack)
+                self._load(store, rig)
+                self._drain(store, rig)
         except EngineFault as fault:
             outcome, words = "failed", traceback.format_exc()
             self._ended(Ending.ENGINE_FAILED, fault)
@@ -167,21 +143,37 @@ class Session:
         except NodeUnfit as unfit:
             outcome, words = "failed", str(unfit)
             self._ended(Ending.UNFIT, unfit)
-        except Exception as error:  # noqa: BLE001 - a defect: written with its traceback, then reported
+        except Exception as error:  # noqa: BLE001 - a defect: written with its traceback
             outcome, words = "failed", traceback.format_exc()
             self._ended(Ending.FAILED, error)
-        finally:
-            rig.engine.close()
-            rig.meter.shutdown()
-            tail = self._stderr_tail()
-            store.retrying(
-                lambda c: close_session(c, job.session_id, outcome, error=words, stderr_tail=tail)
-            )
+        last = tail(job.transcript)
+        store.retrying(
+            lambda c: close_session(c, job.session_id, outcome, error=words, stderr_tail=last)
+        )
 
-    def _check_reality(self, rig: Rig) -> None:
-        """Refuse to fill a task of one reality with numbers of another."""
+    def _open_row(self, store: Store) -> None:
+        job = self._job
+        store.retrying(
+            lambda c: open_session(
+                c,
+                job.session_id,
+                campaign_id=job.campaign_id,
+                engine_id=job.engine_id,
+                owner=this_process(),
+                gpu_uuids=self._gpu_uuids,
+                meter="+".join(job.rig.meters),
+                reality=job.reality,
+            )
+        )
+
+    def _open_rig(self, stack: ExitStack) -> Rig:
+        """Open engine and meter; refuse to fill tasks of one reality with numbers of another."""
+        rig = open_rig(self._job.rig, self._job.engine, self._gpu_uuids)
+        stack.callback(rig.meter.shutdown)
+        stack.callback(rig.engine.close)
         if rig.meter.reality is not self._job.reality:
             raise NodeUnfit(f"the meter here is {rig.meter.reality}, the task {self._job.reality}")
+        return rig
 
     def _load(self, store: Store, rig: Rig) -> None:
         """Meter the empty board, the load and the resident model; write what the engine says."""
@@ -197,77 +189,31 @@ class Session:
         self.report.load_s = reading.duration_s
         windows.append(idle(rig, job.idle_s, WindowKind.IDLE_RESIDENT))
         rig.meter.freeze_processes()
-
-        store.retrying(lambda c: describe_session(c, job.session_id, loaded, windows))
+        store.retrying(
+            lambda c: describe_session(c, job.session_id, loaded, windows, rig.meter.name)
+        )
         reach("loaded")
 
     def _drain(self, store: Store, rig: Rig) -> None:
-        """Claim and measure tasks until none remain or the session is asked to stop."""
+        """Measure tasks until none remain or the session is asked to stop."""
         job = self._job
-        leases = Leases(store, job.policy)
+        attempts = Attempts(
+            leases=Leases(store, job.policy),
+            rig=rig,
+            session_id=job.session_id,
+            deadline_s=job.task_deadline_s,
+            transcript=job.transcript,
+        )
         while not self._stop.is_set():
-            claim = leases.claim(job.campaign_id, job.engine_id, job.session_id)
-            if claim is None:
+            outcome = attempts.next(job.campaign_id, job.engine_id)
+            if outcome is None:
                 break
-            reach("claimed")
-            self.report.count(self._attempt(leases, rig, claim))
+            self.report.count(outcome)
         last = idle(rig, job.idle_s, WindowKind.IDLE_END)
         store.retrying(lambda c: write_windows(c, [last], job.session_id, None))
         if self._stop.is_set():
             self.report.ending = Ending.STOPPED
 
-    def _attempt(self, leases: Leases, rig: Rig, claim: Claim) -> Outcome:
-        """Measure one claimed task and write how it ended."""
-        session_id = self._job.session_id
-        try:
-            with Heart(leases, claim, session_id, self._job.task_deadline_s) as heart:
-                measurement = measure(rig, claim, heart.check)
-                reach("measured")
-                outcome = leases.finish(claim.lease_id, session_id, measurement)
-            reach("written")
-            return outcome
-        except LeaseLost as error:
-            log.warning("lease_lost task=%s %s", claim.key, error)
-            return Outcome.LOST
-        except InvalidMeasurement as invalid:
-            leases.give_back(
-                claim.lease_id,
-                session_id,
-                Outcome.INVALID,
-                kind=invalid.gate,
-                error=str(invalid),
-                measurement=invalid.measurement,
-            )
-            return Outcome.INVALID
-        except StoreUnavailable:
-            raise
-        except Exception as error:  # noqa: BLE001 - an unknown exception is this task's fault
-            self._fault(leases, claim, error)
-            return Outcome.FAULTED
-
-    def _fault(self, leases: Leases, claim: Claim, error: Exception) -> None:
-        """Write a faulted attempt with its traceback; an unknown exception is a fault, too."""
-        known = error if isinstance(error, TaskFault) else TaskFault("unexpected", str(error))
-        leases.give_back(
-            claim.lease_id,
-            self._job.session_id,
-            Outcome.FAULTED,
-            kind=known.kind,
-            error="".join(traceback.format_exception(error)) + self._stderr_tail(),
-            permanent=known.permanent,
-        )
-        if known.kind == "out_of_memory":
-            leases.exclude_larger(claim.task_id)
-
     def _ended(self, ending: Ending, error: BaseException) -> None:
         self.report.ending = ending
         self.report.error = str(error)
-
-    def _stderr_tail(self) -> str:
-        """Return the last 16 KB of the session's stderr; empty if it was not captured."""
-        if self._job.stderr is None:
-            return ""
-        with Path(self._job.stderr).open("rb") as stream:
-            stream.seek(0, 2)
-            stream.seek(max(0, stream.tell() - TAIL_BYTES))
-            return stream.read().decode(errors="replace").replace("\0", "")

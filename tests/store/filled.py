@@ -150,7 +150,7 @@ def _session(
             reality=reality,
         )
         loaded = Loaded(resolved=resolved, software={engine.backend: "1.0"}, pid=1)
-        describe_session(connection, chosen, loaded, ())
+        describe_session(connection, chosen, loaded, (), "nvml")
     return chosen
 
 

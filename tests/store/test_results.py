@@ -279,7 +279,7 @@ def test_a_session_ends_once_and_keeps_what_its_engine_said(world: World) -> Non
         pid=4711,
     )
     with world.store.begin() as connection:
-        describe_session(connection, session, loaded, [idle_window()])
+        describe_session(connection, session, loaded, [idle_window()], "roofline")
         close_session(connection, session, "failed", error="first", stderr_tail="a\0\udcffb")
         close_session(connection, session, "ended")
     (row,) = world.sql("select * from sessions where id = %(id)s", id=session)

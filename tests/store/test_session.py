@@ -83,6 +83,7 @@ def test_a_session_drains_its_engine_and_writes_what_was_done(store):
     assert ask(store, "select outcome, resolved ->> 'engine', ended_at is null from sessions") == [
         ("ended", "simulated", False)
     ]
+    assert ask(store, "select meter from sessions") == [("roofline",)]
     rows = ask(store, "select distinct reality, energy_method, repeats from measurements")
     assert rows == [("simulated", "roofline", 3)]
 
@@ -101,6 +102,12 @@ def test_an_engine_that_cannot_load_says_why_and_leaves_its_tasks_unclaimed(stor
     [(outcome, error)] = ask(store, "select outcome, error from sessions")
     assert outcome == "failed"
     assert "told to fail while loading" in error
+
+
+def test_an_engine_that_cannot_even_be_opened_fails_like_one_that_cannot_load(store):
+    report = run(assignment(store, options(no_such_option=1)))
+    assert report.ending is Ending.ENGINE_FAILED
+    assert ask(store, "select outcome from sessions") == [("failed",)]
 
 
 def test_out_of_memory_quarantines_the_task_and_excludes_only_what_is_larger(store):
@@ -156,7 +163,7 @@ def test_a_lease_taken_away_in_mid_measurement_writes_nothing(store, monkeypatch
                 )
             assert leases.claim(job.campaign_id, job.engine_id, other) is not None
 
-    monkeypatch.setattr("workers.session.reach", reach)
+    monkeypatch.setattr("workers.attempts.reach", reach)
     report = run(job)
     assert report.outcomes == {"superseded": 1}
     assert ask(store, "select state from tasks") == [("leased",)]

@@ -220,7 +220,7 @@ def test_idle_power_of_the_session_is_taken_off_beside_the_gross_value(world: Wo
     ]
     loaded = Loaded(resolved={}, software={"vllm": "0.32.0"}, pid=1)
     with world.store.begin() as connection:
-        describe_session(connection, session, loaded, idle[:-1])
+        describe_session(connection, session, loaded, idle[:-1], "nvml")
         write_windows(connection, idle[-1:], session, None)
     row = only(world, "measurements")
     assert row.backend_version == "0.32.0"
