@@ -18,6 +18,8 @@ _IGNORED = frozenset(
     {"_name_or_path", "auto_map", "dtype", "rope_parameters", "rope_scaling", "torch_dtype",
      "transformers_version", "use_cache"}
 )  # fmt: skip
+#: Weights that run code when they are read.
+_PICKLES = ("*.bin", "*.pt", "*.pth")
 #: Of a file: one that is no longer than all samples together is read whole.
 _SAMPLES = 256
 _SAMPLE_BYTES = 65_536
@@ -40,8 +42,15 @@ def read_folder(name: str, weights: str) -> ModelSpec:
     files = sorted(folder.glob("*.safetensors"))
     if weights == "real" and not files:
         raise ConfigError(f"model {name}: weights=real, but the folder holds no *.safetensors")
+    if weights == "auto" and not files and _pickles(folder):
+        raise ConfigError(
+            f"model {name}: its weights are pickles, which are never loaded: convert them to "
+            "safetensors, or write weights=random"
+        )
     if weights == "random" or not files:
         return ModelSpec(name=folder.name, weights=Weights.RANDOM, architecture=architecture)
+    for file in files:
+        _require_whole(file, f"model {name}")
     return ModelSpec(
         name=folder.name,
         weights=Weights.REAL,
@@ -77,6 +86,34 @@ def plain(content: object, where: str) -> Architecture:
             raise ConfigError(f"{where}: {key} is nested; only flat text models are supported")
         found[str(key)] = tuple(value) if isinstance(value, list) else value
     return found
+
+
+def _pickles(folder: Path) -> bool:
+    """Whether weights lie here in a form that runs code when it is read."""
+    return any(any(folder.glob(form)) for form in _PICKLES)
+
+
+def _require_whole(file: Path, where: str) -> None:
+    """Raise ConfigError unless a safetensors file is as long as its header says; reads no more.
+
+    The header is its length in 8 bytes, little endian, then JSON: tensor -> data_offsets in bytes.
+    """
+    try:
+        size = file.stat().st_size
+        with file.open("rb") as stream:
+            length = int.from_bytes(stream.read(8), "little")
+            header = json.loads(stream.read(length)) if 8 + length <= size else {}
+        tensors = (entry for name, entry in header.items() if name != "__metadata__")
+        end = max((entry["data_offsets"][1] for entry in tensors), default=-1)
+    except (ValueError, AttributeError, LookupError, TypeError):
+        end = -1
+    except OSError as error:
+        raise ConfigError(f"{where}: {file} cannot be read: {error.strerror}") from error
+    if end < 0 or 8 + length + end != size:
+        raise ConfigError(
+            f"{where}: {file} is cut short or no safetensors file: copy it again, or write "
+            "weights=random"
+        )
 
 
 def _fingerprint(folder: Path, files: list[Path]) -> str:

@@ -107,10 +107,10 @@ def _block(snapshot: Snapshot) -> Group:
     bar.add_row(
         Text(snapshot.campaign, style="bold"),
         ProgressBar(total=total, completed=finished, width=32),
-        Text(snapshot.words),
     )
+    words = Text(f"  {snapshot.words}")  # a line of its own: beside the bar it would wrap
     sessions = [Text(f"  measuring {label}", style="dim") for label in snapshot.measuring]
-    return Group(bar, *sessions)
+    return Group(bar, words, *sessions)
 
 
 def _si(value: float) -> str:

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections import Counter
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from rich.console import Console
-from rich.table import Table
-
 from campaign.prepare import Campaign
+from campaign.tabular import print_table, say, write_json
 from db.campaigns import outcome_rows, progress, trouble_rows
 from db.store import Store
+
+Row = Mapping[str, Any]
+
+COLUMNS = ("engine", "workload", "J/output token", "tokens/s", "TTFT ms", "ITL ms", "marks")
 
 
 def show_outcome(store: Store, campaign: Campaign, *, as_json: bool) -> bool:
@@ -24,68 +26,65 @@ def show_outcome(store: Store, campaign: Campaign, *, as_json: bool) -> bool:
     measured = store.retrying(lambda c: outcome_rows(c, campaign.id))
     trouble = store.retrying(lambda c: trouble_rows(c, campaign.id))
     if as_json:
-        document = {"campaign": campaign.name, "tasks": dict(states), "measurements": measured,
-                    "failed": trouble}  # fmt: skip
-        print(json.dumps(document, default=str))
-    _print_people(campaign, states, measured, trouble)
+        write_json(
+            {
+                "campaign": campaign.name,
+                "tasks": states,
+                "measurements": measured,
+                "failed": trouble,
+            }
+        )
+    _say_measured(measured)
+    for row in trouble:
+        words = (
+            f"{row['state']}: {row['engine']} {row['workload']}: {row['reason']}",
+            row["error"],
+        )
+        say(": ".join(word for word in words if word))
+    say(f"{campaign.name}: {', '.join(f'{n} {state}' for state, n in sorted(states.items()))}")
     return set(states) <= {"done", "excluded"}
 
 
-def _print_people(
-    campaign: Campaign,
-    states: Counter[str],
-    measured: list[dict[str, Any]],
-    trouble: list[dict[str, Any]],
-) -> None:
-    console = Console(stderr=True, width=None if sys.stderr.isatty() else 120)
-    if measured:
-        console.print(_table(measured))
-        if any(row["energy_j"] is None for row in measured):
-            console.print("~ estimated, not measured; no energy meter here: " + _why(measured))
-    for row in trouble:
-        console.print(f"{row['state']}: {row['engine']} {row['workload']}: {row['reason']}"
-                      f" {row['error'] or ''}", markup=False)  # fmt: skip
-    words = ", ".join(f"{count} {state}" for state, count in sorted(states.items()))
-    console.print(f"{campaign.name}: {words}", markup=False)
+def _say_measured(measured: Sequence[Row]) -> None:
+    """Print the table, and what its estimates are."""
+    if not measured:
+        return
+    several = len({row["board"] for row in measured}) > 1
+    print_table(COLUMNS, [_line(row, with_board=several) for row in measured], stream=sys.stderr)
+    blind = [row for row in measured if row["energy_j"] is None]
+    if blind:
+        reasons = sorted({reason for row in blind for reason in row["reasons"]})
+        methods = sorted({row["estimate_method"] for row in blind if row["estimate_method"]})
+        say(f"~ estimated ({', '.join(methods) or 'by nobody'}), not measured: no energy meter"
+            f" here ({', '.join(reasons)})")  # fmt: skip
 
 
-def _table(measured: list[dict[str, Any]]) -> Table:
-    boards = len({row["board"] for row in measured})
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    table.add_column("engine", no_wrap=True)
-    table.add_column("workload", no_wrap=True)
-    for name in ("J/output token", "tokens/s", "TTFT ms", "ITL ms"):
-        table.add_column(name, justify="right", no_wrap=True)
-    table.add_column("marks")
-    for row in measured:
-        table.add_row(
-            f"{row['backend']} {row['model'].rpartition('/')[2]}"
-            + (f" {row['board']}" if boards > 1 else ""),
-            f"{row['input_tokens']}→{row['output_tokens']} x{row['batch_size']}",
-            _joules(row),
-            _number(row["output_tokens_per_s"]),
-            _number(row["ttft_s"], 1e3),
-            _number(row["itl_s"], 1e3),
-            " ".join(row["marks"]),
-        )
-    return table
+def _line(row: Row, *, with_board: bool) -> tuple[object, ...]:
+    engine = f"{row['backend']} {row['model'].rpartition('/')[2]}"
+    return (
+        f"{engine} {row['board']}" if with_board else engine,
+        f"{row['input_tokens']}→{row['output_tokens']} x{row['batch_size']}",
+        _joules(row),
+        _digits(row["output_tokens_per_s"]),
+        _digits(row["ttft_s"], 1e3),
+        _digits(row["itl_s"], 1e3),
+        ", ".join(row["marks"]),
+    )
 
 
-def _joules(row: dict[str, Any]) -> str:
-    """Return joules per output token; an estimate is marked, a missing value says so."""
+def _joules(row: Row) -> str:
+    """Return joules per output token with its interval; an estimate is marked as one."""
     measured, estimated = row["joules_per_output_token"], row["estimated_joules_per_output_token"]
-    if measured is not None:
-        width = row["joules_per_output_token_within_session_half_width"]
-        simulated = " (simulated)" if row["reality"] == "simulated" else ""
-        spread = "" if width is None else f" ± {_number(width)}"
-        return f"{_number(measured)}{spread}{simulated}"
-    return "none" if estimated is None else f"~{_number(estimated)}"
+    if measured is None:
+        return "none" if estimated is None else f"~{_digits(estimated)}"
+    width = row["joules_per_output_token_within_session_half_width"]
+    spread = "" if width is None else f" ± {_digits(width)}"
+    return f"{_digits(measured)}{spread}{' simulated' if row['reality'] == 'simulated' else ''}"
 
 
-def _number(value: float | None, scale: float = 1.0) -> str:
-    return "none" if value is None else f"{value * scale:.3g}"
-
-
-def _why(measured: list[dict[str, Any]]) -> str:
-    reasons = {r for row in measured if row["energy_j"] is None for r in row["reasons"]}
-    return ", ".join(sorted(reasons))
+def _digits(value: float | None, scale: float = 1.0) -> str:
+    """Return three significant digits without an exponent."""
+    if value is None:
+        return "none"
+    scaled = value * scale
+    return f"{scaled:.0f}" if abs(scaled) >= 100 else f"{scaled:.3g}"  # noqa: PLR2004

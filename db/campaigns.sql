@@ -62,7 +62,7 @@ select m.model, m.backend, m.board, m.reality, m.weights, m.protocol, m.input_to
        m.output_tokens, m.batch_size, m.replicate, m.repeats, m.output_tokens_per_s, m.ttft_s,
        m.itl_s, m.energy_j, m.energy_method, m.joules_per_output_token,
        m.joules_per_output_token_within_session_half_width, m.energy_estimated_j,
-       m.estimated_joules_per_output_token, m.marks, m.reasons, m.task_key
+       m.estimate_method, m.estimated_joules_per_output_token, m.marks, m.reasons, m.task_key
   from measurements m
   join tasks t on t.key = m.task_key
   join campaign_tasks c on c.task_id = t.id and c.campaign_id = %(campaign_id)s

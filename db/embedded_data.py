@@ -150,7 +150,9 @@ def failure(store: Path, output: str, what: str) -> CampaignError:
     complaint = _complaint(output.splitlines())
     space = os.statvfs(store)
     full = space.f_bavail * space.f_frsize < SEGMENT_BYTES
-    if "No space left" in complaint or (not complaint and full):
+    lack = [line.strip() for line in output.splitlines() if "No space left" in line]
+    complaint = lack[-1] if lack else complaint  # what failed after it is not the cause
+    if lack or (not complaint and full):
         return StoreUnavailable(
             f"no space left for the embedded store in {store}: free some, then run again "
             f"({complaint or 'the log could not be written'})"

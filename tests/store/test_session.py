@@ -39,7 +39,7 @@ def assignment(store, engine: EngineSpec = LLAMA, *, batches=(1, 2, 4), **change
         meters=("auto",),
         interval_s=0.1,
         gates={},
-        weights_folder="unused",
+        weights_folder="/nowhere",
         board=CATALOG.board("rtx-a6000"),
     )
     job = Assignment(
@@ -168,6 +168,18 @@ def test_a_lease_taken_away_in_mid_measurement_writes_nothing(store, monkeypatch
     assert report.outcomes == {"superseded": 1}
     assert ask(store, "select state from tasks") == [("leased",)]
     assert ask(store, "select count(*) from measurements") == [(0,)]
+
+
+def test_a_session_never_measures_on_a_board_that_another_one_holds(store, tmp_path, monkeypatch):
+    monkeypatch.setenv("CAMPAIGN_LOCKS", str(tmp_path))
+    held = BoardLock(["cpu:any:1"])
+    assert held.acquire()
+    nonsense = replace(LLAMA.model, architecture={"model_type": "nonsense"})  # fails if opened
+    real = replace(LLAMA, backend="transformers", board="cpu:any:1", model=nonsense)
+    report = run(assignment(store, real, reality=Reality.REAL, lock_wait_s=0.0))
+    assert report.ending is Ending.UNFIT
+    assert "held by another session" in report.error
+    assert ask(store, "select count(*) from sessions") == [(0,)]
 
 
 def test_the_board_lock_keeps_a_second_session_out(tmp_path):

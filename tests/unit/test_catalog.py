@@ -131,6 +131,13 @@ CONFIG = {
 }  # fmt: skip
 
 
+def safetensors(data: bytes) -> bytes:
+    """Return a safetensors file of one tensor."""
+    tensor = {"dtype": "U8", "shape": [len(data)], "data_offsets": [0, len(data)]}
+    header = json.dumps({"__metadata__": {"format": "pt"}, "x": tensor}).encode()
+    return len(header).to_bytes(8, "little") + header + data
+
+
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     (tmp_path / "config.json").write_text(json.dumps(CONFIG))
@@ -146,7 +153,7 @@ def test_a_folder_without_weights_is_a_random_model(catalog: Catalog, folder: Pa
 
 
 def test_a_folder_with_weights_is_a_real_model_unless_asked(catalog: Catalog, folder: Path) -> None:
-    (folder / "model.safetensors").write_bytes(b"0" * 1000)
+    (folder / "model.safetensors").write_bytes(safetensors(b"0" * 1000))
     model = catalog.model(str(folder))
     assert (model.weights, model.folder) == (Weights.REAL, str(folder))
     assert catalog.model(str(folder), "random").weights is Weights.RANDOM
@@ -154,10 +161,10 @@ def test_a_folder_with_weights_is_a_real_model_unless_asked(catalog: Catalog, fo
 
 def test_other_weights_in_a_folder_are_another_commit(catalog: Catalog, folder: Path) -> None:
     weights = folder / "model.safetensors"
-    weights.write_bytes(b"0" * 4_000_000)
+    weights.write_bytes(safetensors(b"0" * 4_000_000))
     before = catalog.model(str(folder)).commit
     assert catalog.model(str(folder)).commit == before
-    weights.write_bytes(b"0" * 3_999_000 + b"1" * 1000)
+    weights.write_bytes(safetensors(b"0" * 3_999_000 + b"1" * 1000))
     assert catalog.model(str(folder)).commit != before
 
 
@@ -184,6 +191,23 @@ def test_a_broken_folder_is_one_line(
 def test_a_missing_folder_and_missing_weights_say_so(catalog: Catalog, folder: Path) -> None:
     assert refused(catalog, "./no/such").endswith("no such folder")
     assert "holds no *.safetensors" in refused(catalog, str(folder), "real")
+
+
+@pytest.mark.parametrize(
+    "content", [safetensors(b"0" * 1000)[:-1], safetensors(b"")[:20], b"", b"0" * 1000]
+)
+def test_weights_cut_short_are_refused_before_anything_starts(
+    catalog: Catalog, folder: Path, content: bytes
+) -> None:
+    (folder / "model.safetensors").write_bytes(content)
+    assert "model.safetensors is cut short" in refused(catalog, str(folder))
+    assert catalog.model(str(folder), "random").weights is Weights.RANDOM
+
+
+def test_pickled_weights_are_not_silently_random(catalog: Catalog, folder: Path) -> None:
+    (folder / "pytorch_model.bin").write_bytes(b"0")
+    assert "its weights are pickles" in refused(catalog, str(folder))
+    assert catalog.model(str(folder), "random").weights is Weights.RANDOM
 
 
 # ---- boards and a user's own ------------------------------------------------------------------
