@@ -86,7 +86,7 @@ def load_catalog(extra: Path | None = None) -> Catalog:
 
 
 def _rows(file: str) -> Iterable[Row]:
-    with (CONF / "catalog" / file).open(newline="") as stream:
+    with (CONF / "catalog" / file).open(newline="", encoding="utf-8") as stream:
         yield from csv.DictReader(stream)
 
 
@@ -94,7 +94,7 @@ def _read_yaml(file: Path) -> dict[str, object]:
     import yaml
 
     try:
-        content = yaml.safe_load(file.read_text()) or {}
+        content = yaml.safe_load(file.read_text(encoding="utf-8")) or {}
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"catalog_file: {file} cannot be read: {error}") from error
     except yaml.YAMLError as error:

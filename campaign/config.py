@@ -78,7 +78,8 @@ def _chosen(given: Overrides, conf: Sequence[Path]) -> dict[str, object]:
             continue
         for name in names:
             files = (folder / group / f"{name}.yaml" for folder in conf)
-            content = yaml.safe_load(next(f for f in files if f.is_file()).read_text()) or {}
+            found = next(f for f in files if f.is_file())
+            content = yaml.safe_load(found.read_text(encoding="utf-8")) or {}
             content.pop("defaults", None)
             values |= dict(leaves(content, f"{group}."))
     if "engine" in given.choices:

@@ -63,7 +63,7 @@ def read_folder(name: str, weights: str) -> ModelSpec:
 def read_config(file: Path, where: str) -> Architecture:
     """Return the content of a ``config.json`` without what says nothing about the model."""
     try:
-        content = json.loads(file.read_text())
+        content = json.loads(file.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise ConfigError(f"{where}: {file} is missing") from None
     except (OSError, UnicodeDecodeError) as error:
@@ -98,6 +98,7 @@ def _require_whole(file: Path, where: str) -> None:
 
     The header is its length in 8 bytes, little endian, then JSON: tensor -> data_offsets in bytes.
     """
+    end, length, size = -1, 0, 0
     try:
         size = file.stat().st_size
         with file.open("rb") as stream:
@@ -105,10 +106,10 @@ def _require_whole(file: Path, where: str) -> None:
             header = json.loads(stream.read(length)) if 8 + length <= size else {}
         tensors = (entry for name, entry in header.items() if name != "__metadata__")
         end = max((entry["data_offsets"][1] for entry in tensors), default=-1)
-    except (ValueError, AttributeError, LookupError, TypeError):
-        end = -1
     except OSError as error:
         raise ConfigError(f"{where}: {file} cannot be read: {error.strerror}") from error
+    except (ValueError, AttributeError, LookupError, TypeError):
+        pass  # no header of this form: told below, as is one that promises more than there is
     if end < 0 or 8 + length + end != size:
         raise ConfigError(
             f"{where}: {file} is cut short or no safetensors file: copy it again, or write "

@@ -37,7 +37,7 @@ FOLDER = Path(__file__).parent
 def statements(file: str) -> Mapping[str, str]:
     """Return the named statements of a .sql file of this package: ``-- name: x`` starts one."""
     found: dict[str, str] = {}
-    for part in (FOLDER / file).read_text().split("-- name: ")[1:]:
+    for part in (FOLDER / file).read_text(encoding="utf-8").split("-- name: ")[1:]:
         name, _, body = part.partition("\n")
         found[name.strip()] = body.strip().rstrip(";")
     return found

@@ -20,6 +20,14 @@ ROOT = Path(__file__).resolve().parent.parent
 SUITES = frozenset({"store", "ray", "crash", "nvml", "engines"})
 
 
+def pytest_configure() -> None:
+    """Let Ctrl-C reach the processes of the tests.
+
+    A suite that was started in the background inherits an ignored SIGINT, and so would they.
+    """
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Mark each test with its suite; skip what needs a GPU where there is none."""
     without_gpu = pytest.mark.skip(reason="no NVIDIA GPU on this machine")

@@ -18,7 +18,7 @@ def capture(path: str) -> None:
 
 
 def tail(path: str | None) -> str:
-    """Return the last 16 KB of a transcript, ending in a line break; empty if nothing was captured."""
+    """Return the last 16 KB of a transcript, ending a line; empty if nothing was captured."""
     if path is None:
         return ""
     with Path(path).open("rb") as stream:

@@ -23,7 +23,7 @@ import sqlalchemy as sa
 
 from db import embedded_place
 from db.embedded import EmbeddedPostgres, default_folder
-from db.embedded_data import Data
+from db.embedded_data import Data, failure
 from db.embedded_life import postmasters, processes
 from db.embedded_place import PACKAGE, programs, wheel_install
 from db.embedded_user import Account, account_for
@@ -661,6 +661,17 @@ def test_a_lost_passfile_is_made_anew_and_a_wrong_one_is_told(folder: Path) -> N
         (folder / "passfile").write_text("*:*:campaign:campaign:wrong\n")
         with pytest.raises(ConfigError, match="does not accept the password"):
             EmbeddedPostgres(folder).acquire()
+
+
+def test_what_failed_after_the_disk_was_full_is_not_the_cause(place: Path) -> None:
+    said = (
+        "FATAL:  could not extend file: No space left on device\n"
+        "PANIC:  cannot abort transaction 1, it was already committed\n"
+    )
+    error = failure(place, said, "cannot be created")
+    assert isinstance(error, StoreUnavailable)
+    assert "could not extend file" in str(error)
+    assert isinstance(failure(place, said.splitlines()[1], "does not start"), ConfigError)
 
 
 @as_root

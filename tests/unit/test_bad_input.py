@@ -118,3 +118,22 @@ def test_a_broken_grid_file_is_one_line(tmp_path: Path) -> None:
     assert result.returncode == 2
     (line,) = result.stderr.splitlines()
     assert "broken.yaml" in line
+
+
+def test_our_files_are_read_as_utf8_whatever_the_locale(tmp_path: Path) -> None:
+    folder = tmp_path / "model"
+    folder.mkdir()
+    config = '{"model_type": "llama", "note": "→"}'
+    (folder / "config.json").write_text(config, encoding="utf-8")
+    code = (
+        "import sys; from pathlib import Path; from db.store import FOLDER, statements;"
+        "from campaign.folder import read_config; from campaign.catalog import load_catalog;"
+        "[statements(f.name) for f in FOLDER.glob('*.sql')]; load_catalog();"
+        "print(ascii(read_config(Path(sys.argv[1]), 'm')['note']))"
+    )
+    ascii_only = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(folder / "config.json")],
+        cwd=ROOT, env={**os.environ, **ascii_only}, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.stdout.strip() == "'\\u2192'", done.stderr

@@ -200,7 +200,7 @@ def _provenance(model: ModelSpec, dtype: str, tokenizer: int | None) -> str:
 def _json(file: Path) -> dict[str, object]:
     """Return a JSON object. Raises EngineFault ``missing_weights`` where it is not one."""
     try:
-        content = json.loads(file.read_text())
+        content = json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise _missing(f"{file}: {error}") from error
     if not isinstance(content, dict):
