@@ -58,7 +58,7 @@ def drive(settings: Settings, *, as_json: bool) -> int:
 def _ray_words_aside(logs: Path) -> Iterator[None]:
     """Send what Ray prints on stdout, which is for data, to a file beside the sessions' logs."""
     logs.mkdir(parents=True, exist_ok=True)
-    with (logs / "ray.log").open("a") as file, redirect_stdout(file):
+    with (logs / "ray.log").open("a", encoding="utf-8") as file, redirect_stdout(file):
         yield
 
 

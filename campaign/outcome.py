@@ -14,7 +14,8 @@ from db.store import Store
 
 Row = Mapping[str, Any]
 
-COLUMNS = ("engine", "workload", "J/output token", "tokens/s", "TTFT ms", "ITL ms", "marks")
+#: "J/token" is joules per output token, "tokens/s" output tokens per second.
+COLUMNS = ("engine", "workload", "J/token", "tokens/s", "TTFT ms", "ITL ms", "marks")
 
 
 def show_outcome(store: Store, campaign: Campaign, *, as_json: bool) -> bool:
@@ -46,11 +47,15 @@ def show_outcome(store: Store, campaign: Campaign, *, as_json: bool) -> bool:
 
 
 def _say_measured(measured: Sequence[Row]) -> None:
-    """Print the table, and what its estimates are."""
+    """Print the table, the marks that all rows share, and what the estimates are."""
     if not measured:
         return
     several = len({row["board"] for row in measured}) > 1
-    print_table(COLUMNS, [_line(row, with_board=several) for row in measured], stream=sys.stderr)
+    shared = set.intersection(*(set(row["marks"]) for row in measured))
+    lines = [_line(row, shared, with_board=several) for row in measured]
+    print_table(COLUMNS, lines, stream=sys.stderr)
+    if shared:
+        say(f"every row is marked {', '.join(sorted(shared))}")
     blind = [row for row in measured if row["energy_j"] is None]
     if blind:
         reasons = sorted({reason for row in blind for reason in row["reasons"]})
@@ -59,7 +64,7 @@ def _say_measured(measured: Sequence[Row]) -> None:
             f" here ({', '.join(reasons)})")  # fmt: skip
 
 
-def _line(row: Row, *, with_board: bool) -> tuple[object, ...]:
+def _line(row: Row, shared: set[str], *, with_board: bool) -> tuple[object, ...]:
     engine = f"{row['backend']} {row['model'].rpartition('/')[2]}"
     return (
         f"{engine} {row['board']}" if with_board else engine,
@@ -68,7 +73,7 @@ def _line(row: Row, *, with_board: bool) -> tuple[object, ...]:
         _digits(row["output_tokens_per_s"]),
         _digits(row["ttft_s"], 1e3),
         _digits(row["itl_s"], 1e3),
-        ", ".join(row["marks"]),
+        ", ".join(mark for mark in row["marks"] if mark not in shared),
     )
 
 
