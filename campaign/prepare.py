@@ -20,6 +20,7 @@ from campaign.plan import check_budget, describe, task_seconds
 from campaign.settings import Settings
 from db.campaigns import (
     create_campaign,
+    done_keys,
     engine_id,
     enqueue,
     frozen_commits,
@@ -81,6 +82,9 @@ class Prepared:
         settings, grid = self.settings, self.grid
         folder = default_folder()
         with store.begin() as connection:
+            if settings.run.max_hours is not None:
+                done = done_keys(connection, [task.key for task in grid.tasks])
+                check_budget(settings, describe(settings, grid, self.boards.counts, done))
             campaign_id = create_campaign(
                 connection, settings.campaign, settings.owner, settings.resolved
             )
@@ -133,7 +137,6 @@ def prepare(settings: Settings, place: Place) -> Prepared:
     here, counts = boards_here(settings, catalog)
     grid = expand(settings, catalog, here, _commits(settings, catalog, place))
     require_runnable(grid, counts)
-    check_budget(settings, describe(settings, grid, counts, None))
     gpus = (
         0
         if settings.cluster.kind == "simulated"

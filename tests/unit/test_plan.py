@@ -142,7 +142,7 @@ def test_an_open_commit_is_said() -> None:
 
 
 def test_the_budget_is_for_what_is_left() -> None:
-    settings = load(["+grid=quickstart", "run.max_hours=0.02"])
-    with pytest.raises(Infeasible, match=r"at least 0\.03 h"):
+    settings = load(["+grid=quickstart", "run.max_hours=0.015"])
+    with pytest.raises(Infeasible, match=r"at least 0\.02 h"):
         check_budget(settings, described("+grid=quickstart"))
     check_budget(settings, described("+grid=quickstart", done=6))
