@@ -39,8 +39,9 @@ class SessionActor:
 
     @staticmethod
     def _gpu_uuids(assignment: Assignment) -> tuple[str, ...]:
-        """Return the UUIDs of the GPUs that Ray gave this actor; none on a `cpu:` board."""
-        if assignment.engine.board.startswith("cpu:"):
+        """Return the UUIDs of the GPUs that Ray gave this actor; none on a `cpu:` or claimed board."""
+        engine = assignment.engine
+        if engine.backend == "simulated" or engine.board.startswith("cpu:"):
             return ()
         return granted_gpus()
 

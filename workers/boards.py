@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from db.errors import NodeUnfit
+from db.records import Board
 from workers.meters.binding import Gpu, Library, NvmlUnavailable
 from workers.meters.rapl import POWERCAP, RaplMeter
 
@@ -122,6 +123,20 @@ def uuids_of(visible: str) -> tuple[str, ...]:
     except NvmlUnavailable as error:
         raise NodeUnfit(f"NVML is not usable: {error.fix}") from error
     return tuple(_resolve(part, gpus, visible) for part in wanted)
+
+
+def verify(uuids: tuple[str, ...], board: Board, count: int) -> None:
+    """Raise NodeUnfit unless these GPUs are `count` boards of that exact product, MIG off.
+
+    A scheduler's own label is no identity: it calls unlike boards by one name.
+    """
+    found = {f.uuid: f for f in discover({board.nvml_name: board.slug} if board.nvml_name else {})}
+    kinds = [found[uuid].slug if uuid in found else "unknown" for uuid in uuids]
+    if kinds != [board.slug] * count:
+        got = ", ".join(kinds) or "no GPU"
+        raise NodeUnfit(f"{count} x {board.slug} is asked for, this session was given {got}")
+    if any(found[uuid].mig for uuid in uuids):
+        raise NodeUnfit(f"MIG is on: the sensors of a {board.slug} cover all its instances")
 
 
 def _resolve(part: str, gpus: tuple[Gpu, ...], visible: str) -> str:

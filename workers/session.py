@@ -25,6 +25,7 @@ from db.results import close_session, describe_session, open_session, write_wind
 from db.store import Store
 from workers.attempts import Attempts
 from workers.boardlock import BoardLock
+from workers.boards import verify
 from workers.killpoints import reach
 from workers.process import this_process
 from workers.protocol import idle
@@ -167,7 +168,10 @@ class Session:
         )
 
     def _open_rig(self, stack: ExitStack) -> Rig:
-        """Open engine and meter; refuse to fill tasks of one reality with numbers of another."""
+        """Open engine and meter on the board the tasks name, in their reality, or refuse."""
+        spec = self._job.engine
+        if spec.backend != "simulated" and not spec.board.startswith("cpu:"):
+            verify(self._gpu_uuids, self._job.rig.board, spec.board_count)
         rig = open_rig(self._job.rig, self._job.engine, self._gpu_uuids)
         stack.callback(rig.meter.shutdown)
         stack.callback(rig.engine.close)

@@ -148,3 +148,20 @@ def test_nothing_heavy_is_imported_to_name_the_boards():
     loaded = ask("[m for m in ('torch', 'vllm', 'ray', 'pynvml', 'codecarbon', 'sqlalchemy') "
                  "if m in __import__('sys').modules]")  # fmt: skip
     assert loaded == []
+
+
+def verified(given, count):
+    board = "Board(slug='h100-sxm-80gb', nvml_name='NVIDIA H100 80GB HBM3')"
+    return ask(f"verify({given!r}, {board}, {count})")
+
+
+def test_a_session_is_only_given_boards_of_the_product_its_tasks_name(standin):
+    standin(StandinGpu(uuid="GPU-1"), StandinGpu(uuid="GPU-2", name="NVIDIA A100-SXM4-80GB"))
+    assert verified(("GPU-1",), 1) is None
+    for given, count in ((("GPU-2",), 1), (("GPU-1", "GPU-2"), 2), ((), 1), (("GPU-9",), 1)):
+        assert "h100-sxm-80gb is asked for" in verified(given, count)
+
+
+def test_a_board_cut_into_instances_is_not_measured(standin):
+    standin(StandinGpu(uuid="GPU-1", mig=1))
+    assert "MIG is on" in verified(("GPU-1",), 1)

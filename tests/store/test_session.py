@@ -182,6 +182,15 @@ def test_a_session_never_measures_on_a_board_that_another_one_holds(store, tmp_p
     assert ask(store, "select count(*) from sessions") == [(0,)]
 
 
+def test_a_session_without_the_board_its_tasks_name_measures_nothing(store, tmp_path, monkeypatch):
+    monkeypatch.setenv("CAMPAIGN_LOCKS", str(tmp_path))
+    nonsense = replace(LLAMA.model, architecture={"model_type": "nonsense"})  # fails if opened
+    real = replace(LLAMA, backend="transformers", model=nonsense)
+    report = run(assignment(store, real, reality=Reality.REAL))
+    assert report.ending is Ending.UNFIT
+    assert "this session was given no GPU" in report.error
+
+
 def test_the_board_lock_keeps_a_second_session_out(tmp_path):
     first, second = (BoardLock(["GPU-b", "GPU-a"], tmp_path) for _ in range(2))
     assert first.acquire()
