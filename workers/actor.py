@@ -39,7 +39,7 @@ class SessionActor:
 
     @staticmethod
     def _gpu_uuids(assignment: Assignment) -> tuple[str, ...]:
-        """Return the UUIDs of the GPUs that Ray gave this actor; none on a `cpu:` or claimed board."""
+        """Return the UUIDs of the GPUs Ray gave this actor; none on a `cpu:` or claimed board."""
         engine = assignment.engine
         if engine.backend == "simulated" or engine.board.startswith("cpu:"):
             return ()
