@@ -24,6 +24,7 @@ from campaign.prepare import Campaign, Work, prepare
 from campaign.schedule import Waiting, schedule
 from campaign.settings import Settings
 from db.campaigns import Progress, joules, progress
+from db.errors import StoreUnavailable
 from db.leases import LeasePolicy, Leases
 from db.place import Place, opened
 from db.store import Store
@@ -42,12 +43,11 @@ def drive(settings: Settings, *, as_json: bool) -> int:
         url=settings.store.url, reader_url=settings.store.reader_url, folder=settings.store.path
     )
     prepared = prepare(settings, place)
-    with opened(place) as store, Live() as live:
+    with opened(place) as store:
         campaign = prepared.enqueue(store.store)
-        live.say(campaign.news)
-        driver = Driver(settings, campaign, place, store.store, live)
-        with _ray_words_aside(campaign.logs):
-            interrupted = driver.run()
+        with Live() as live, _ray_words_aside(campaign.logs):
+            live.say(campaign.news)
+            interrupted = Driver(settings, campaign, place, store.store, live).run()
         complete = show_outcome(store.store, campaign, as_json=as_json)
     if interrupted:
         return 130
@@ -98,8 +98,13 @@ class Driver:
             with self._listening():
                 while self._step():
                     pass
-        finally:
+        except StoreUnavailable:
+            self._fleet.shutdown()  # what was in work is taken back by the next run
+            raise
+        except BaseException:
             self._leave()
+            raise
+        self._leave()
         return self._interrupts > 0
 
     def _step(self) -> bool:

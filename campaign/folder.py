@@ -11,7 +11,7 @@ from pathlib import Path
 
 from db.errors import ConfigError
 from db.records import ModelSpec, Scalar, Weights
-from workers.shape import Architecture
+from workers.shape import SIZES, Architecture
 
 #: Says nothing about what is computed: provenance, generation defaults, rotary constants.
 _IGNORED = frozenset(
@@ -74,7 +74,7 @@ def read_config(file: Path, where: str) -> Architecture:
 
 
 def plain(content: object, where: str) -> Architecture:
-    """Return an architecture as scalars and tuples. Raises ConfigError for anything deeper."""
+    """Return an architecture as scalars and tuples. Raises ConfigError for nesting and no sizes."""
     if not isinstance(content, dict) or not isinstance(content.get("model_type"), str):
         raise ConfigError(f"{where} names no model_type")
     found: dict[str, Scalar | tuple[Scalar, ...]] = {}
@@ -84,8 +84,16 @@ def plain(content: object, where: str) -> Architecture:
         items = value if isinstance(value, list) else [value]
         if not all(item is None or isinstance(item, str | int | float) for item in items):
             raise ConfigError(f"{where}: {key} is nested; only flat text models are supported")
+        if key in SIZES and not _is_size(value):
+            raise ConfigError(f"{where}: {key} is {value!r}, not a whole number from 1 up")
         found[str(key)] = tuple(value) if isinstance(value, list) else value
     return found
+
+
+def _is_size(value: object) -> bool:
+    """Whether a size is one, is one per layer, or is left to the family's default."""
+    sizes = value if isinstance(value, list) else [1 if value is None else value]
+    return all(type(size) is int and size > 0 for size in sizes)
 
 
 def _pickles(folder: Path) -> bool:

@@ -6,6 +6,7 @@ reads the store or decides anything.
 
 from __future__ import annotations
 
+import logging
 import sys
 import time
 from dataclasses import dataclass
@@ -56,11 +57,12 @@ class Snapshot:
         return f"{self.done}/{self.total} done{failed}, {self.left} left{eta}, {self.joules}"
 
 
-class Live:
-    """Shows snapshots on stderr until the ``with`` block ends."""
+class Live(logging.Handler):
+    """Shows snapshots on stderr until the ``with`` block ends, and warnings of `campaign` above."""
 
     def __init__(self) -> None:
         """Look whether stderr is a terminal."""
+        super().__init__(logging.WARNING)
         self._console = Console(stderr=True)
         self._rich = RichLive(console=self._console, refresh_per_second=4, transient=True)
         self._terminal = self._console.is_terminal
@@ -68,6 +70,7 @@ class Live:
 
     def __enter__(self) -> Self:
         """Start the block on a terminal."""
+        logging.getLogger("campaign").addHandler(self)
         if self._terminal:
             self._rich.start()
         return self
@@ -79,8 +82,13 @@ class Live:
         traceback: TracebackType | None,
     ) -> None:
         """Remove the block."""
+        logging.getLogger("campaign").removeHandler(self)
         if self._terminal:
             self._rich.stop()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Say a warning."""
+        self.say(record.getMessage())
 
     def show(self, snapshot: Snapshot) -> None:
         """Show a snapshot; a pipe gets a line only when a count changed."""

@@ -33,6 +33,8 @@ ENDLESS = 100_000
 FORMULA = ("=", "+", "-", "@", "\t", "\r")
 #: From here on a number is shown with all of its digits before the point.
 LONG = 1e5
+#: Wider than this many terminals, and cells would become columns of single words.
+MOST_WRAPPED = 2
 MISSING = "\N{EN DASH}"
 
 
@@ -116,7 +118,10 @@ def print_table(
     title: str | None = None,
     stream: TextIO | None = None,
 ) -> int:
-    """Print rows for people; returns how many. Too wide for the terminal: one record a block."""
+    """Print rows for people; returns how many.
+
+    In a narrow terminal text wraps at its spaces; what is still too wide is one record a block.
+    """
     out = stream or sys.stdout
     console = Console(file=out, highlight=False, soft_wrap=True)
     if not console.is_terminal:
@@ -127,17 +132,21 @@ def print_table(
         return 0
     numeric = [all(_is_number(row[n]) for row in shown) for n in range(len(columns))]
     table = Table(box=box.SIMPLE_HEAD, title=title, title_justify="left", show_edge=False,
-                  pad_edge=False)  # fmt: skip
+                  padding=(0, 1, 0, 0))  # fmt: skip
     for name, right in zip(columns, numeric, strict=True):
-        table.add_column(Text(printable(name)), justify="right" if right else "left", no_wrap=True)
+        table.add_column(
+            Text(printable(name)),
+            justify="right" if right else "left",
+            no_wrap=right,
+            overflow="fold",
+        )
     for row in shown:
         table.add_row(*(Text(_cell(value)) for value in row))
-    if Measurement.get(console, console.options.update(width=ENDLESS), table).maximum > (
-        console.width
-    ):
-        _print_records(console, columns, shown, title)
+    wanted = Measurement.get(console, console.options.update(width=ENDLESS), table)
+    if wanted.minimum <= console.width and wanted.maximum <= MOST_WRAPPED * console.width:
+        console.print(table, soft_wrap=False)
     else:
-        console.print(table)
+        _print_records(console, columns, shown, title)
     if next(source, None) is not None:
         console.print(f"the first {ROWS_FOR_PEOPLE} rows; --json and --csv give all of them")
     return len(shown)

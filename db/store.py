@@ -18,8 +18,8 @@ import psycopg
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection, make_url
 from tenacity import (
+    RetryCallState,
     Retrying,
-    before_sleep_log,
     retry_if_exception_type,
     stop_after_delay,
     wait_random_exponential,
@@ -44,8 +44,12 @@ def statements(file: str) -> Mapping[str, str]:
 
 
 def redact(url: str) -> str:
-    """Return a database URL without its password."""
-    return make_url(url).render_as_string(hide_password=True)
+    """Return how people know a store: the folder of an embedded one, else its URL, no password."""
+    parsed = make_url(url)
+    socket = parsed.query.get("host")
+    if isinstance(socket, str) and "passfile" in parsed.query:
+        return f"in {Path(socket).parent}"
+    return parsed.render_as_string(hide_password=True)
 
 
 class Store:
@@ -72,6 +76,7 @@ class Store:
         self.url = parsed.render_as_string(hide_password=False)
         self._revive = revive
         self._patience_s = patience_s
+        self._waits_for = ""
         self._engine = sa.create_engine(
             parsed,
             pool_size=4,
@@ -91,7 +96,7 @@ class Store:
             retry=retry_if_exception_type(StoreUnavailable),
             wait=wait_random_exponential(multiplier=0.1, max=5.0),
             stop=stop_after_delay(self._patience_s),
-            before_sleep=before_sleep_log(log, logging.WARNING),
+            before_sleep=self._wait,
             reraise=True,
         )
         for attempt in attempts:
@@ -99,8 +104,17 @@ class Store:
                 if attempt.retry_state.attempt_number > 1 and self._revive is not None:
                     self._revive()
                 with self.begin() as connection:
-                    return work(connection)
+                    result = work(connection)
+                self._waits_for = ""
+                return result
         raise AssertionError("unreachable: the last attempt returns or raises")
+
+    def _wait(self, state: RetryCallState) -> None:
+        """Say once what is waited for."""
+        trouble = str(state.outcome.exception()) if state.outcome else ""
+        if trouble != self._waits_for:
+            self._waits_for = trouble
+            log.warning("%s (trying again for %.0f s)", trouble, self._patience_s)
 
     def close(self) -> None:
         """Close the pool's connections."""

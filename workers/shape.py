@@ -28,6 +28,13 @@ _NAMES: Mapping[str, tuple[str, ...]] = {
     "expert_intermediate": ("moe_intermediate_size",),
     "embedding": ("word_embed_proj_dim",),
 }
+#: Those that no model is without: a value below 1 is a mistake.
+SIZES = frozenset(
+    name
+    for size in ("layers", "hidden", "intermediate", "heads", "kv_heads", "head_dim", "vocabulary",
+                 "max_position")
+    for name in _NAMES[size]
+)  # fmt: skip
 #: Families with two matrices in their MLP; all others have a third, the gate.
 _UNGATED = frozenset(
     {"gpt2", "gpt_neo", "gptj", "gpt_neox", "opt", "bloom", "mpt", "falcon", "phi", "starcoder2",

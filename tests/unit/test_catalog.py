@@ -176,6 +176,7 @@ def test_other_weights_in_a_folder_are_another_commit(catalog: Catalog, folder: 
         ("[]", "names no model_type"),
         ('{"hidden_size": 4}', "names no model_type"),
         ('{"model_type": "llava", "text_config": {"a": 1}}', "text_config is nested"),
+        ('{"model_type": "llama", "hidden_size": "4"}', "hidden_size is '4', not a whole number"),
     ],
 )
 def test_a_broken_folder_is_one_line(
@@ -258,6 +259,8 @@ boards:
         ("boards: {a: {memory_gb: much}}", "memory_gb is 'much', not a number"),
         ("models: {a/b: {family: llama3, layers: -1}}", "layers is -1, not a whole number"),
         ("models: {a/b: {architecture: {n: 1}}}", "names no model_type"),
+        ("models: {a/b: {architecture: {model_type: llama, hidden_size: 0}}}", "is 0, not a whole"),
+        ("models: {a/b: {architecture: {model_type: llama, head_dim: true}}}", "is True, not a"),
     ],
 )
 def test_a_broken_catalogue_of_ones_own_is_one_line(tmp_path: Path, text: str, says: str) -> None:
