@@ -35,6 +35,8 @@ log = logging.getLogger("campaign.driver")
 
 #: Loads of one engine that may fail before its remaining tasks are quarantined.
 MAX_LOADS = 2
+#: Sessions in a row that gave up waiting for the store before the run does.
+MAX_STORES_AWAY = 2
 
 
 def drive(settings: Settings, *, as_json: bool) -> int:
@@ -83,6 +85,7 @@ class Driver:
         self._woken = threading.Event()
         self._failed_loads: Counter[int] = Counter()
         self._unfit: set[int] = set()
+        self._stores_away = 0
         self._began_s = time.monotonic()
         self._done_before = 0
 
@@ -195,16 +198,19 @@ class Driver:
     def _land(self, flight: Flight, report: Report) -> None:
         """Settle a session that ended: its leases, and what its engine deserves."""
         job = flight.assignment
+        self._stores_away = self._stores_away + 1 if report.ending is Ending.STORE_AWAY else 0
         if report.ending in (Ending.DRAINED, Ending.STOPPED):
             self._failed_loads.pop(job.engine_id, None)
             return
+        if self._stores_away >= MAX_STORES_AWAY:
+            raise StoreUnavailable(report.error)
         held = self._leases.bury([job.session_id])
         self._live.say(f"{job.engine.label}: {report.kind or report.ending}: {report.error}")
         if report.ending is Ending.UNFIT:
             self._unfit.add(job.engine_id)
             return
-        if report.kind == "actor_died" and held:
-            return  # the task it held counts the loss
+        if report.ending is Ending.STORE_AWAY or (report.kind == "actor_died" and held):
+            return  # no fault of the engine; the task it held counts the loss
         self._failed_loads[job.engine_id] += 1
         if report.permanent or self._failed_loads[job.engine_id] >= MAX_LOADS:
             reason = f"engine:{report.kind or report.ending}"

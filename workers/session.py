@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from db.campaigns import progress
-from db.errors import CampaignError, EngineFault, NodeUnfit
+from db.errors import CampaignError, EngineFault, NodeUnfit, StoreUnavailable
 from db.leases import LeasePolicy, Leases
 from db.place import Place, opened
 from db.records import EngineSpec, Outcome, Reality, Window, WindowKind
@@ -62,7 +62,8 @@ class Ending(StrEnum):
     STOPPED = "stopped"  # asked to: nothing
     ENGINE_FAILED = "engine_failed"  # try again, or quarantine the engine
     UNFIT = "unfit"  # never dispatch to this board again in this run
-    FAILED = "failed"  # a defect or a store that stays away: tell the person
+    STORE_AWAY = "store_away"  # see whether it is away for others too: then nothing is left to do
+    FAILED = "failed"  # a defect: tell the person
 
 
 @dataclass(slots=True, kw_only=True)
@@ -100,6 +101,8 @@ class Session:
         try:
             with opened(self._job.place) as place:
                 self._hold_board(place.store)
+        except StoreUnavailable as error:
+            self._ended(Ending.STORE_AWAY, error)
         except CampaignError as error:
             self._ended(Ending.FAILED, error)
         return self.report
@@ -129,7 +132,7 @@ class Session:
         return found is not None and found.claimable > 0
 
     def _hold_engine(self, store: Store) -> None:
-        """Open the session's row, load, drain; the row is closed whatever happens."""
+        """Open the session's row, load, drain; the row is closed unless the store stays away."""
         job, outcome, words = self._job, "ended", None
         self._open_row(store)
         try:
@@ -144,6 +147,8 @@ class Session:
         except NodeUnfit as unfit:
             outcome, words = "failed", str(unfit)
             self._ended(Ending.UNFIT, unfit)
+        except StoreUnavailable:
+            raise  # whoever finds the session's process gone closes its row
         except Exception as error:  # noqa: BLE001 - a defect: written with its traceback
             outcome, words = "failed", traceback.format_exc()
             self._ended(Ending.FAILED, error)
