@@ -159,9 +159,9 @@ def _new_store(where: Place) -> Finding:
 
 
 def _no_store(error: CampaignError) -> Finding:
-    """Return an error of the store as a finding; its message says the fix after a colon."""
-    words, _, fix = " ".join(str(error).split()).partition(": ")
-    return Finding(subject="store", ok=False, detail=words, fix=fix or "see the message")
+    """Return an error of the store as a finding; its message says the fix after the last colon."""
+    words, _, fix = " ".join(str(error).split()).rpartition(": ")
+    return Finding(subject="store", ok=False, detail=words or fix, fix=fix if words else None)
 
 
 def look_at_programs() -> Finding:

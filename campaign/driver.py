@@ -204,13 +204,15 @@ class Driver:
             return
         if self._stores_away >= MAX_STORES_AWAY:
             raise StoreUnavailable(report.error)
-        held = self._leases.bury([job.session_id])
+        self._leases.bury([job.session_id])
         self._live.say(f"{job.engine.label}: {report.kind or report.ending}: {report.error}")
         if report.ending is Ending.UNFIT:
             self._unfit.add(job.engine_id)
             return
-        if report.ending is Ending.STORE_AWAY or (report.kind == "actor_died" and held):
-            return  # no fault of the engine; the task it held counts the loss
+        if report.ending is Ending.STORE_AWAY:
+            return
+        if report.kind == "actor_died" and self._leases.attempted(job.session_id):
+            return  # the task in work counts it, as a loss or as a fault
         self._failed_loads[job.engine_id] += 1
         if report.permanent or self._failed_loads[job.engine_id] >= MAX_LOADS:
             reason = f"engine:{report.kind or report.ending}"

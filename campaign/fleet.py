@@ -227,10 +227,13 @@ def _where(ref: object) -> tuple[str, int] | None:
 def _report(ref: object) -> Report:
     """Return a session's report; a dead actor becomes one."""
     import ray
-    from ray.exceptions import RayError
+    from ray.exceptions import ActorDiedError, RayError
 
     try:
         report: Report = ray.get(ref)
+    except ActorDiedError:
+        words = "its process died; `campaign logs` knows its last words"
+        return Report(ending=Ending.FAILED, kind="actor_died", error=words)
     except RayError as error:
         words = " ".join(str(error).split())[:500]
         return Report(ending=Ending.FAILED, kind="actor_died", error=words)

@@ -163,6 +163,10 @@ class Leases:
         values = {"sessions": list(sessions), "max_lost": self.policy.max_lost}
         return len(self._send("bury", values))
 
+    def attempted(self, session_id: uuid.UUID) -> bool:
+        """Whether a session has claimed any task."""
+        return bool(self._send("attempted", {"session_id": session_id}))
+
     def release(self, sessions: Sequence[uuid.UUID]) -> int:
         """Give back, free of charge, what the sessions hold; returns how many leases."""
         return len(self._send("release", {"sessions": list(sessions)}))

@@ -133,6 +133,10 @@ update attempts a
  where a.lease_id = buried.lease_id and a.outcome is null
 returning a.task_id;
 
+-- name: attempted
+-- Whether a session has claimed any task.
+select 1 from attempts where session_id = %(session_id)s limit 1;
+
 -- name: release
 -- Give back, free of charge, whatever the named sessions hold: they were stopped on purpose.
 with freed as (

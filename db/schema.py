@@ -39,7 +39,7 @@ def upgrade(store: Store) -> None:
 
     with store.begin() as connection:
         connection.execute(sa.text("select pg_advisory_xact_lock(:n)"), {"n": UPGRADE_LOCK})
-        _refuse_newer(connection)
+        _refuse_newer(connection, store.where)
         views = dict(statements("views.sql"))
         _drop_views(connection, views.pop("drop"))
         command.upgrade(_alembic(connection), "head")
@@ -75,18 +75,21 @@ def _purpose(view: str) -> str:
 def is_current(store: Store) -> bool:
     """Whether the store has this program's schema; raises ConfigError if it is a newer one."""
     with store.begin() as connection:
-        known = _refuse_newer(connection)
+        known = _refuse_newer(connection, store.where)
         return _current(connection) == known[0]
 
 
 def check(store: Store) -> None:
     """Raise ConfigError unless the store has exactly this program's schema."""
     with store.begin() as connection:
-        known = _refuse_newer(connection)
+        known = _refuse_newer(connection, store.where)
         current = _current(connection)
     if current != known[0]:
         state = f"schema {current}" if current else "no schema"
-        message = f"the store has {state}, this program needs {known[0]}: run `campaign db upgrade`"
+        message = (
+            f"the store {store.where} has {state}, this program needs {known[0]}: "
+            "run `campaign db upgrade` on it"
+        )
         raise ConfigError(message)
 
 
@@ -97,7 +100,7 @@ def _current(connection: Connection) -> str | None:
     return None if found is None else str(found)
 
 
-def _refuse_newer(connection: Connection) -> list[str]:
+def _refuse_newer(connection: Connection, where: str) -> list[str]:
     """Return the known revisions, newest first; raise if the store has one that is not known."""
     from alembic.script import ScriptDirectory
 
@@ -106,7 +109,7 @@ def _refuse_newer(connection: Connection) -> list[str]:
     current = _current(connection)
     if current is not None and current not in known:
         raise ConfigError(
-            f"the store has schema {current}, newer than this program's {known[0]}: "
+            f"the store {where} has schema {current}, newer than this program's {known[0]}: "
             "install the campaign that wrote it, or a newer one"
         )
     return known

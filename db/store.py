@@ -55,6 +55,8 @@ def redact(url: str) -> str:
 class Store:
     """A Postgres database, reached by `url` (``postgresql+psycopg://…``, no password inside).
 
+    `where` is how people know it.
+
     `revive` is called between retries when the server does not answer; the embedded store
     starts itself again there.
     """
@@ -74,6 +76,7 @@ class Store:
             message = f"store.url names {parsed.drivername}; only postgresql+psycopg:// is a store"
             raise ConfigError(message)
         self.url = parsed.render_as_string(hide_password=False)
+        self.where = redact(self.url)
         self._revive = revive
         self._patience_s = patience_s
         self._waits_for = ""
@@ -142,11 +145,13 @@ def _explained(url: str, error: BaseException) -> Exception:
     where = redact(url)
     if "password authentication failed" in words or "no password supplied" in words:
         return ConfigError(
-            f"the store {where} refused the login; put the password into a PGPASSFILE "
+            f"the store {where} refused the login: put the password into a PGPASSFILE "
             "(0600, host:port:database:user:password) or a ~/.pg_service.conf"
         )
     if "does not exist" in words and ("database" in words or "role" in words):
-        return ConfigError(f"the store {where} has no such database or role: {words}")
+        fix = "create it, or correct store.url"
+        return ConfigError(f"the store {where} has no such database or role ({words}): {fix}")
     if "No space left on device" in words or getattr(error, "sqlstate", None) == "53100":
         return StoreUnavailable(f"the disk of the store {where} is full: free space and run again")
-    return StoreUnavailable(f"the store {where} does not answer: {words}")
+    fix = "start its server, or correct store.url"
+    return StoreUnavailable(f"the store {where} does not answer ({words}): {fix}")

@@ -7,7 +7,7 @@ import signal
 
 import pytest
 
-from tests.crash.site import Site, until
+from tests.crash.site import SMALL, Site, until
 from workers.killpoints import POINTS
 
 pytestmark = [pytest.mark.crash, pytest.mark.ray, pytest.mark.store]
@@ -114,4 +114,15 @@ def test_two_drivers_of_one_campaign_share_the_work(site: Site) -> None:
         code, said, err = site.finish(run)
         assert code == 0, err
         assert said["tasks"] == {"done": 3}
+    whole(site)
+
+
+def test_engine_that_hangs_is_killed_at_its_deadline_and_replaced(site: Site) -> None:
+    run = site.start((*SMALL, "store.task_deadline_s=5", "store.beat_s=0.5"), hold_at="in_window")
+    site.held_pid("in_window")
+    code, said, err = site.finish(run)
+    assert code == 0, err
+    assert said["tasks"] == {"done": 3}
+    tried = site.facts("select outcome, kind, count(*) from attempts group by 1, 2 order by 1, 2")
+    assert tried == [("faulted", "deadline", 1), ("ok", None, 3)]
     whole(site)
