@@ -154,6 +154,14 @@ def _new_store(where: Place) -> Finding:
         wheel_install()
     except ConfigError as error:
         return _no_store(error)
+    there = next(p for p in where.embedded_folder.absolute().parents if p.exists())
+    if not (there.is_dir() and os.access(there, os.W_OK)):
+        return Finding(
+            subject="store",
+            ok=False,
+            detail=f"none yet, and {there} is no folder to write in",
+            fix="set CAMPAIGN_HOME to a folder you may write, on a local disk",
+        )
     detail = f"none yet; the first run makes it in {where.embedded_folder}"
     return Finding(subject="store", ok=True, detail=detail)
 

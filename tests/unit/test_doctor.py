@@ -72,6 +72,13 @@ def test_a_store_that_is_not_there_is_not_made(tmp_path: Path, capsys: Printed) 
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_folder_that_cannot_be_written_is_a_finding(tmp_path: Path, capsys: Printed) -> None:
+    (tmp_path / "file").touch()
+    found = findings(capsys, f"store.path={tmp_path / 'file' / 'store'}")
+    assert found["store"]["ok"] is False
+    assert "is no folder to write in" in str(found["store"]["detail"])
+
+
 def test_a_server_that_does_not_answer_is_a_finding_and_exit_3(
     tmp_path: Path, capsys: Printed
 ) -> None:
