@@ -23,6 +23,7 @@ from campaign.outcome import show_outcome
 from campaign.prepare import Campaign, Work, prepare
 from campaign.schedule import Waiting, schedule
 from campaign.settings import Settings
+from campaign.tabular import count_of
 from db.campaigns import Progress, joules, progress
 from db.errors import StoreUnavailable
 from db.leases import LeasePolicy, Leases
@@ -217,7 +218,7 @@ class Driver:
         if report.permanent or self._failed_loads[job.engine_id] >= MAX_LOADS:
             reason = f"engine:{report.kind or report.ending}"
             count = self._leases.quarantine_engine(self._campaign.id, job.engine_id, reason)
-            self._live.say(f"{job.engine.label}: {count} tasks quarantined")
+            self._live.say(f"{job.engine.label}: {count_of(count, 'task')} quarantined")
 
     def _show(self, found: Mapping[int, Progress]) -> None:
         measured, estimated = self._store.retrying(lambda c: joules(c, self._campaign.id))

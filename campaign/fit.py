@@ -1,7 +1,8 @@
 """What cannot work, and why: only what is provable before anything is loaded.
 
 Pure. A point that merely might fail is left to the engine. Reasons are words of the store:
-``dtype``, ``tp_heads``, ``multi_node``, ``memory``, ``context_too_long``.
+``dtype``, ``tp_heads``, ``multi_node``, ``memory``, ``context_too_long``; and ``not_installed``
+for what the environment lacks, which the grid is told.
 """
 
 from __future__ import annotations

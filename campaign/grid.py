@@ -40,12 +40,14 @@ def expand(
     catalog: Catalog,
     here: Sequence[Board],
     commits: Mapping[str, str] | None = None,
+    absent: Mapping[str, str] | None = None,
 ) -> Grid:
     """Return the tasks and exclusions of a campaign.
 
     `here` are the boards found on this machine; `commits` maps the names of hub models with real
-    weights to their resolved commit. Order: replicate by replicate, shuffled inside by the run's
-    seed. Raises ConfigError naming every unknown model and board.
+    weights to their resolved commit; `absent` the backends that are not installed where it runs to
+    what installs them. Order: replicate by replicate, shuffled inside by the run's seed.
+    Raises ConfigError naming every unknown model and board.
     """
     problems: list[str] = []
     models = _models(settings, catalog, commits or {}, problems)
@@ -56,7 +58,7 @@ def expand(
     exclusions: list[Exclusion] = []
     chosen: list[tuple[str, EngineSpec, Workload]] = []
     for digest, point in points.items():
-        misfits = _misfits(point)
+        misfits = _misfits(point, absent or {})
         exclusions += _exclusions(point, misfits, settings.replicates)
         chosen += [(digest, point.engine, w) for w in point.workloads if w not in misfits]
     return Grid(tasks=tuple(_tasks(settings, chosen)), exclusions=tuple(exclusions))
@@ -146,9 +148,11 @@ def _threads(board: Board) -> int | None:
     return int(last) if board.is_cpu and last.isdigit() else None
 
 
-def _misfits(point: _Point) -> dict[Workload, Reason]:
+def _misfits(point: _Point, absent: Mapping[str, str]) -> dict[Workload, Reason]:
     """Return the workloads of an engine that cannot work, with the reason."""
     whole = engine_misfit(point.engine, point.board, point.shape)
+    if whole is None and point.engine.backend in absent:
+        whole = "not_installed", absent[point.engine.backend]
     found = {
         workload: whole or workload_misfit(point.engine, workload, point.board, point.shape)
         for workload in point.workloads

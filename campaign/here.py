@@ -9,6 +9,7 @@ from campaign.settings import Settings
 from db.errors import ConfigError
 from db.records import Board, Reality
 from workers.boards import FoundBoard, cpu_board, discover, driven_by_standin
+from workers.engines.registry import BACKENDS, why_absent
 
 
 def found_boards(catalog: Catalog) -> list[FoundBoard]:
@@ -48,6 +49,17 @@ def reality_here(settings: Settings) -> Reality:
     if settings.cluster.kind == "local" and driven_by_standin():
         return Reality.SIMULATED
     return settings.reality
+
+
+def absent_here(settings: Settings) -> dict[str, str]:
+    """Return the backends that this machine lacks, with what installs them.
+
+    What the nodes of a cluster lack is known to their sessions only.
+    """
+    if settings.cluster.kind != "local":
+        return {}
+    reasons = {backend: why_absent(backend) for backend in BACKENDS}
+    return {backend: reason for backend, reason in reasons.items() if reason is not None}
 
 
 def threads_here() -> int:

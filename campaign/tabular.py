@@ -106,6 +106,11 @@ def _csv_cell(value: object) -> object:
     return cell
 
 
+def count_of(number: int, noun: str) -> str:
+    """Return a count in words: ``1 task``, ``2 tasks``."""
+    return f"{number} {noun}{'' if number == 1 else 's'}"
+
+
 def say(text: str) -> None:
     """Tell people something, on stderr; stdout is for data."""
     print("\n".join(printable(line) for line in text.split("\n")), file=sys.stderr)

@@ -39,6 +39,13 @@ def test_quickstart_finds_the_gpu_of_a_machine_that_has_one() -> None:
     assert {task.engine.threads for task in found.tasks} == {None}
 
 
+def test_a_backend_that_is_not_installed_is_excluded_with_what_installs_it() -> None:
+    found = expand(load(["+grid=quickstart"]), CATALOG, (HERE,), absent={"vllm": "pip install it"})
+    assert {task.engine.backend for task in found.tasks} == {"transformers"}
+    assert {(e.reason, e.detail) for e in found.exclusions} == {("not_installed", "pip install it")}
+    assert len(found.tasks) + sum(e.points for e in found.exclusions) == 12
+
+
 def test_every_backend_gets_the_threads_of_the_board() -> None:
     found = grid("+grid=quickstart")
     assert {task.engine.threads for task in found.tasks} == {2}

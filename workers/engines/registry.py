@@ -13,7 +13,7 @@ from workers.clock import Clock, MonotonicClock
 from workers.engines.engine import Engine
 from workers.engines.limits import Limits
 
-__all__ = ["BACKENDS", "Limits", "open_engine"]
+__all__ = ["BACKENDS", "Limits", "open_engine", "why_absent"]
 
 #: Backend -> the library it needs, and what installs it.
 LIBRARIES = {
@@ -32,10 +32,23 @@ def open_engine(
     A simulated engine comes with its meter and clock: `workers.engines.simulated`.
     """
     adapter = _adapter(spec.backend)
-    library, install = LIBRARIES[spec.backend]
-    if find_spec(library) is None or find_spec("torch") is None:
-        raise EngineFault("unsupported", f"{library} is not installed: {install}", permanent=True)
+    absent = why_absent(spec.backend)
+    if absent is not None:
+        raise EngineFault("unsupported", absent, permanent=True)
     return adapter(spec, folder, limits, clock or MonotonicClock())
+
+
+def why_absent(backend: str) -> str | None:
+    """Return why a backend cannot be loaded from this environment, with the fix; None if it can.
+
+    Looks for the libraries without importing them.
+    """
+    if backend not in LIBRARIES:
+        return None
+    library, install = LIBRARIES[backend]
+    if find_spec(library) is not None and find_spec("torch") is not None:
+        return None
+    return f"{library} is not installed: {install}"
 
 
 def _adapter(backend: str) -> Callable[[EngineSpec, Path, Limits, Clock], Engine]:
