@@ -14,7 +14,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NoReturn, Protocol
 
-from campaign.overrides import SEARCH_PATH, is_override, parse, refuse
 from campaign.reader import nearest
 from campaign.redaction import redact, refuse_secrets
 from db.errors import CampaignError, ConfigError
@@ -24,13 +23,17 @@ VERBS: Mapping[str, tuple[str, str]] = {
     "plan": ("campaign.plan", "what a campaign would measure, leave out, and take at least"),
     "run": ("campaign.run", "measure; the same command again continues"),
     "status": ("campaign.status", "what became of the tasks"),
+    "check": ("campaign.check", "what falls short, gate by gate, and how to measure it again"),
     "query": ("campaign.query", "ask the results: a named query, or SQL"),
     "logs": ("campaign.logs", "why an attempt of a task failed"),
     "retry": ("campaign.mend", "measure quarantined tasks again"),
     "void": ("campaign.mend", "withdraw results, with a reason"),
     "db": ("campaign.database", "url, upgrade, dump and restore of the store"),
     "doctor": ("campaign.doctor", "what this machine can measure, and why not more"),
+    "meter": ("campaign.meter", "the joules of any command: campaign meter -- CMD"),
 }
+#: Verbs without configuration; what follows their -- is another program's, and left alone.
+RUNNERS = ("meter",)
 #: Verbs whose words are all configuration: a misspelling is answered before their imports.
 CONFIGURED = ("plan", "run")
 INTERRUPTED = 130
@@ -55,6 +58,7 @@ class _Parser(argparse.ArgumentParser):
             first = message.split()[2]
             known = [o for action in self._actions for o in action.option_strings]
             message = f"{first}: no such option{nearest(first, known)}"
+            message += "; a command goes after --" if self.get_default("verb") in RUNNERS else ""
         raise ConfigError(f"{self.prog.partition(' ')[2] or self.prog}: {message}")
 
 
@@ -78,6 +82,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(argv: list[str]) -> int:
+    argv, command = _split(argv)
     refuse_secrets(argv)
     if not argv or argv[0] in ("-h", "--help", "help"):
         print(_help(), file=sys.stdout if argv else sys.stderr)
@@ -86,18 +91,33 @@ def _run(argv: list[str]) -> int:
     if verb not in VERBS:
         raise ConfigError(f"{verb!r} is no verb{nearest(verb, VERBS)}")
     if verb in CONFIGURED and not any(word.startswith("--conf") for word in rest):
+        from campaign.overrides import is_override, parse, refuse
+
         refuse(parse([word for word in rest if is_override(word)]))
     module: Verb = importlib.import_module(VERBS[verb][0])
-    return module.main(_arguments(verb, module, rest))
+    args = _arguments(verb, module, rest)
+    args.command = command
+    return module.main(args)
+
+
+def _split(argv: list[str]) -> tuple[list[str], list[str] | None]:
+    """Return our own words and, behind --, those of the program that a verb runs."""
+    if argv[:1] and argv[0] in RUNNERS and "--" in argv:
+        at = argv.index("--")
+        return argv[:at], argv[at + 1 :]
+    return argv, None
 
 
 def _arguments(verb: str, module: Verb, rest: Sequence[str]) -> argparse.Namespace:
     parser = _Parser(prog=f"campaign {verb}", description=VERBS[verb][1], allow_abbrev=False)
-    parser.set_defaults(verb=verb)
+    parser.set_defaults(verb=verb, conf=None)
     parser.add_argument("--json", action="store_true", help="print data as JSON")
-    parser.add_argument("--conf", metavar="DIR", help="folder of your own grid/, workload/, ...")
+    words = argparse.SUPPRESS
+    if verb not in RUNNERS:
+        words, folder = OVERRIDES, "folder of your own grid/, workload/, ..."
+        parser.add_argument("--conf", metavar="DIR", help=folder)
     module.add_arguments(parser)
-    parser.add_argument("overrides", nargs="*", metavar="OVERRIDE", help=OVERRIDES)
+    parser.add_argument("overrides", nargs="*", metavar="OVERRIDE", help=words)
     args = parser.parse_intermixed_args(rest)
     if args.conf is not None:
         args.overrides = [_search_path(args.conf), *args.overrides]
@@ -105,6 +125,8 @@ def _arguments(verb: str, module: Verb, rest: Sequence[str]) -> argparse.Namespa
 
 
 def _search_path(folder: str) -> str:
+    from campaign.overrides import SEARCH_PATH
+
     path = Path(folder).expanduser().resolve()
     if not path.is_dir():
         raise ConfigError(f"--conf {folder}: no such folder")

@@ -63,6 +63,8 @@ def _explained(given: Overrides, error: Exception) -> str:
         if override.lstrip("+") in message and "multirun" in message:
             return f"{key}: {value!r} is not one value; for an axis write {key}=[{value}]"
         if override == broken:
+            if any(value.count(a) != value.count(b) for a, b in ("[]", "{}", "()")):
+                return f"{key}: {value!r} cannot be read; a bracket is missing"
             quoted = value.replace("'", "")
             return f"{key}: {value!r} cannot be read; quote it: \"{key}='{quoted}'\""
     return f"configuration: {message[:300]}"
@@ -73,6 +75,7 @@ def _chosen(given: Overrides, conf: Sequence[Path]) -> dict[str, object]:
     import yaml
 
     values: dict[str, object] = {}
+    meters: list[object] = []
     for group, names in given.choices.items():
         if group == "grid":
             continue
@@ -82,9 +85,13 @@ def _chosen(given: Overrides, conf: Sequence[Path]) -> dict[str, object]:
             content = yaml.safe_load(found.read_text(encoding="utf-8")) or {}
             content.pop("defaults", None)
             values |= dict(leaves(content, f"{group}."))
+            listed = content.get("names", []) if group == "meter" else []
+            meters += listed if isinstance(listed, list) else [listed]
     if "engine" in given.choices:
         values = {k: v for k, v in values.items() if not k.startswith("engine.options.")}
         values["engine.backend"] = list(given.choices["engine"])
+    if meters:
+        values["meter.names"] = meters  # those of every option, where Hydra keeps the last one's
     return {k: v for k, v in values.items() if v != "???" and "${" not in str(v)}
 
 

@@ -32,11 +32,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.epilog = (
         "Words are the beginnings of task keys. Filters and words count together. void: results "
         "become pending and keep their rows, marked with --reason. retry: quarantined tasks "
-        "become pending with fresh counters; with --gate also the results that carry its mark."
+        "become pending with fresh counters; with --gate those that it voided, and the results "
+        "that carry its mark (`campaign check` lists the gates)."
     )
     parser.add_argument("--campaign", metavar="NAME", help="tasks of this campaign")
     parser.add_argument("--model", metavar="NAME", help="tasks of this model")
-    parser.add_argument("--gate", metavar="GATE", help="results marked by this gate")
+    parser.add_argument("--gate", metavar="GATE", help="what this gate marked or voided")
     parser.add_argument("--reason", metavar="TEXT", help="why results are voided (void only)")
     parser.add_argument("--dry-run", action="store_true", help="show it, change nothing")
 

@@ -54,6 +54,9 @@ def _say_measured(measured: Sequence[Row]) -> None:
     shared = set.intersection(*(set(row["marks"]) for row in measured))
     lines = [_line(row, shared, with_board=several) for row in measured]
     print_table(COLUMNS, lines, stream=sys.stderr)
+    widths = [row["joules_per_output_token_within_session_half_width"] for row in measured]
+    if any(width is not None for width in widths):
+        say("± is 95 % within one session: timing and repeats, not the sensor, not other sessions")
     if shared:
         say(f"every row is marked {', '.join(sorted(shared))}")
     blind = [row for row in measured if row["energy_j"] is None]

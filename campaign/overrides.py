@@ -36,14 +36,15 @@ SECTIONS: Mapping[str, tuple[str, ...]] = {
 }
 GATES = tuple(f.name for f in fields(Gates))
 GROUPS = ("grid", "engine", "workload", "protocol", "meter", "store", "cluster")
-SEVERAL = ("grid", "engine")
+#: Groups of which several options may be chosen: engines are an axis, meters run side by side.
+SEVERAL = ("grid", "engine", "meter")
 KEYS = (
     *ROOT,
     *(f"{section}.{name}" for section, names in SECTIONS.items() for name in names),
     *(f"meter.gates.{name}" for name in GATES),
 )
 #: Mappings whose keys are the user's own.
-OPEN = ("engine.options", "blocks", "cluster.boards")
+OPEN = ("engine.options", "blocks", "cluster.boards", "meter.calibration")
 
 _FORM = re.compile(
     r"(?P<mark>\+{0,2}|~)(?P<key>[A-Za-z_][\w./-]*)(?P<rest>=(?P<value>.*))?", re.DOTALL

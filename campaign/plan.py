@@ -22,7 +22,15 @@ from campaign.here import boards_here, reality_here
 from campaign.settings import Settings
 from db.errors import Infeasible
 from db.identity import engine_digest
-from db.records import Board, EngineSpec, MeasurementProtocol, Reality, Task, Weights
+from db.records import (
+    Board,
+    EngineSpec,
+    MeasurementProtocol,
+    PhaseMethod,
+    Reality,
+    Task,
+    Weights,
+)
 
 IDLE_WINDOWS = 3  # board empty, model resident, and at the end
 BOUND = "lower bound: measured and idle windows only, without loading and warm-up"
@@ -112,7 +120,8 @@ def _by_engine(tasks: Sequence[Task]) -> dict[str, EngineSpec]:
 
 def task_seconds(protocol: MeasurementProtocol) -> float:
     """Return the least seconds that the windows of a task take."""
-    return protocol.repeats * protocol.window_s
+    windows = 2 if protocol.phases in (PhaseMethod.PREFILL_RUN, "both") else 1
+    return windows * protocol.repeats * protocol.window_s
 
 
 def _board_hours(tasks: Sequence[Task], counts: Mapping[str, int]) -> dict[str, float]:

@@ -15,9 +15,10 @@ from campaign.commits import hub_models, resolve
 from campaign.fit import require_runnable
 from campaign.fleet import LocalBoards
 from campaign.grid import Grid, expand
-from campaign.here import boards_here, reality_here, threads_here
+from campaign.here import absent_here, boards_here, reality_here, threads_here
 from campaign.plan import check_budget, describe, task_seconds
 from campaign.settings import Settings
+from campaign.tabular import count_of
 from db.campaigns import (
     create_campaign,
     done_keys,
@@ -123,6 +124,7 @@ class Prepared:
                 limits=limits,
                 meters=meter.names,
                 interval_s=meter.interval_s,
+                calibration=meter.calibration,
                 gates=meter.gates,
                 weights_folder=str(folder / "weights"),
                 board=self.kinds.get(engine.board, Board(slug=engine.board)),
@@ -135,7 +137,8 @@ def prepare(settings: Settings, place: Place) -> Prepared:
     catalog = load_catalog(Path(settings.catalog) if settings.catalog else None)
     settings = replace(settings, reality=reality_here(settings))
     here, counts = boards_here(settings, catalog)
-    grid = expand(settings, catalog, here, _commits(settings, catalog, place))
+    commits = _commits(settings, catalog, place)
+    grid = expand(settings, catalog, here, commits, absent_here(settings))
     require_runnable(grid, counts)
     gpus = (
         0
@@ -168,11 +171,18 @@ def _news(name: str, states: Mapping[str, int], grid: Grid) -> str:
     """Return where the campaign stands, in a line."""
     total, done = len(grid.tasks), states.get("done", 0)
     left = states.get("pending", 0) + states.get("leased", 0)
-    words = [f"{name}: {total} tasks"]
+    words = [f"{name}: {count_of(total, 'task')}"]
     words.append(f"{done} already measured" if done else "none measured yet")
     words.append(f"{left} left" if left else "nothing left to measure")
     excluded = sum(e.points for e in grid.exclusions)
     if excluded:
-        reasons = sorted({e.reason for e in grid.exclusions})
-        words.append(f"{excluded} points excluded ({', '.join(reasons)})")
+        words.append(f"{count_of(excluded, 'point')} excluded ({'; '.join(_reasons(grid))})")
     return ", ".join(words)
+
+
+def _reasons(grid: Grid) -> list[str]:
+    """Return why points are excluded: the detail where it is the same for all of a reason."""
+    details: dict[str, set[str]] = {}
+    for exclusion in grid.exclusions:
+        details.setdefault(exclusion.reason, set()).add(exclusion.detail)
+    return [min(found) if len(found) == 1 else reason for reason, found in sorted(details.items())]

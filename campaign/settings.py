@@ -46,10 +46,14 @@ class ClusterSettings:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MeterSettings:
-    """Which meters run (``auto``: every one that works), how often, and the gates' thresholds."""
+    """Which meters run (``auto``: every one that works), how often, and the gates' thresholds.
+
+    `calibration` maps a GPU's UUID or a board's slug to the relative 95 % accuracy of its sensor.
+    """
 
     names: tuple[str, ...]
     interval_s: float
+    calibration: Mapping[str, float]
     gates: Mapping[str, float]
 
 

@@ -22,11 +22,12 @@ from campaign.settings import (
 )
 from campaign.tree import Tree
 from db.errors import ConfigError
-from db.records import MeasurementProtocol, Reality
+from db.records import MeasurementProtocol, PhaseMethod, Reality
 
 CLUSTERS = ("local", "ray", "simulated")
 METERS = ("auto", "nvml", "rapl", "codecarbon")
 ENERGY = ("measured", "any")
+PHASES = ("none", *PhaseMethod, "both")
 MAX_POINTS = 250_000
 SIMULATED = "simulated"
 
@@ -109,6 +110,7 @@ def _protocol(read: Reader, given: frozenset[str]) -> MeasurementProtocol:
         warmup_tolerance=number("warmup_tolerance"),
         idle_s=read.number("protocol.idle_s", read.at("protocol.idle_s"), zero=True),
         energy=read.choice("protocol.energy", read.at("protocol.energy"), ENERGY),
+        phases=read.choice("protocol.phases", read.at("protocol.phases"), PHASES),
     )
 
 
@@ -178,8 +180,18 @@ def _meter(read: Reader) -> MeterSettings:
     return MeterSettings(
         names=read.axis("meter.names", lambda path, value: read.choice(path, value, METERS)),
         interval_s=read.number("meter.interval_s", read.at("meter.interval_s")),
+        calibration={
+            board: _relative(read, f"meter.calibration.{board}", accuracy)
+            for board, accuracy in read.mapping("meter.calibration").items()
+        },
         gates={name: read.number(f"meter.gates.{name}", gates[name], zero=True) for name in gates},
     )
+
+
+def _relative(read: Reader, path: str, value: object) -> float:
+    if type(value) in (int, float) and float(str(value)) >= 1:
+        read.note(path, f"{value} is no relative accuracy; for 3 % write {path}=0.03")
+    return read.number(path, value)
 
 
 def _run(read: Reader) -> RunSettings:

@@ -25,7 +25,7 @@ ENGINE_FIELDS = (
 WORKLOAD_FIELDS = ("input_tokens", "output_tokens", "batch_size")
 PROTOCOL_FIELDS = (
     "window_s", "repeats", "repeats_max", "interval_target", "warmup_max", "warmup_agree",
-    "warmup_tolerance", "idle_s", "energy",
+    "warmup_tolerance", "idle_s", "energy", "phases",
 )  # fmt: skip
 
 

@@ -83,7 +83,7 @@ def void(
 
 
 def retry(store: Store, selection: Selection, *, dry_run: bool = False) -> tuple[Mended, ...]:
-    """Make quarantined tasks pending, and with a gate the results that carry its mark."""
+    """Make quarantined tasks pending; with a gate, those it voided and the results it marked."""
     values = {**selection.values, "reason": f"retry: {selection.gate}"}
     return _mend(store, SQL["retry"], values, dry_run=dry_run)
 

@@ -31,7 +31,8 @@ update tasks t
 returning t.id, 'done' as was;
 
 -- name: retry
--- Quarantined tasks become pending with fresh counters; with a gate, so do the results it marked.
+-- Quarantined tasks become pending with fresh counters. With a gate: those that it voided, and the
+-- results that it marked.
 with meant as (
     select t.id
       from tasks t join engines e on e.id = t.engine_id
@@ -43,6 +44,7 @@ with meant as (
     select t.id, t.state
       from tasks t join meant using (id)
      where t.state = 'quarantined'
+       and (%(gate)s::text is null or t.reason = 'invalid:' || %(gate)s::text)
      order by t.id
        for update of t
 ), marked as (

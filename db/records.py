@@ -142,7 +142,9 @@ class MeasurementProtocol:
     `warmup_tolerance` of their mean. Windows are repeated at least `repeats` times and at most
     `repeats_max`, until the relative 95 % half-width over repeats is below `interval_target`.
     `energy` is ``measured`` (a row without joules cannot complete the task) or ``any``.
-    `idle_s` is the length of the idle window at both ends of a session.
+    `idle_s` is the length of the idle window at both ends of a session. `phases` says how prefill
+    and decode are told apart: ``none``, ``steps``, ``prefill_run`` (as many windows more of the
+    same prompts with one output token) or ``both``.
     """
 
     name: str
@@ -155,6 +157,7 @@ class MeasurementProtocol:
     warmup_tolerance: float
     idle_s: float
     energy: str = "any"
+    phases: str = "steps"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -200,10 +203,12 @@ class GpuEnergy:
 
     `energy_j` is `counter_j` where it can be trusted, else `integrated_j`, else None with a
     reason; `method` says which (``counter``, ``integrated``).
-    `timing_uncertainty_j` is a 95 % half-width (counter tick, edges, sampling); `ratio` is
-    counter over integral. `power_field` is the NVML field that was read: ``instant``,
-    ``average`` or ``legacy``. `sibling` marks a GPU of the host outside the measured group:
-    it is never part of a sum.
+    `timing_uncertainty_j` is the 95 % half-width of `energy_j` (counter tick, edges, sampling),
+    `integrated_uncertainty_j` that of `integrated_j`; neither holds `sensor_accuracy`, the
+    relative 95 % accuracy of the board's sensor, which is None unless somebody calibrated it.
+    `ratio` is counter over integral. `power_field` is the NVML field that was read: ``instant``,
+    ``average`` or ``legacy``, and `sensor_period_s` how often it changed. `sibling` marks a GPU
+    of the host outside the measured group: it is never part of a sum.
     """
 
     uuid: str
@@ -216,10 +221,13 @@ class GpuEnergy:
     integrated_j: float | None = None
     ratio: float | None = None
     timing_uncertainty_j: float | None = None
+    integrated_uncertainty_j: float | None = None
+    sensor_accuracy: float | None = None
     mean_w: float | None = None
     max_w: float | None = None
     samples: int = 0
     power_field: str | None = None
+    sensor_period_s: float | None = None
     power_limit_w: float | None = None
     temperature_c: float | None = None
     sm_clock_mhz: float | None = None
@@ -242,7 +250,7 @@ class CpuEnergy:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EnergyEstimate:
-    """A modelled, not measured, energy of the host in one window; never mixed with `energy_j`."""
+    """A modelled, not measured, energy of the board or host; never mixed with `energy_j`."""
 
     energy_estimated_j: float | None
     method: str
@@ -256,7 +264,8 @@ class Reading:
     `started_ns`/`ended_ns` are CLOCK_MONOTONIC, `started_at` Unix seconds. `energy_j` is the
     board's: the sum over the group's GPUs, or CPU package plus DRAM on a `cpu:` board; None with
     a reason where it was not measured. `energy_method` names its source (``nvml_counter``,
-    ``nvml_integrated``, ``rapl``, ``roofline``).
+    ``nvml_integrated``, ``rapl``, ``roofline``). `sensor_accuracy` is relative, weighted by the
+    joules of the group's sensors; None unless each of them is calibrated.
     """
 
     started_ns: int
@@ -266,6 +275,7 @@ class Reading:
     energy_j: float | None = None
     energy_method: str | None = None
     timing_uncertainty_j: float | None = None
+    sensor_accuracy: float | None = None
     gpus: tuple[GpuEnergy, ...] = ()
     cpu: CpuEnergy | None = None
     estimate: EnergyEstimate | None = None
@@ -343,11 +353,50 @@ class WindowKind(StrEnum):
     IDLE_RESIDENT = "idle_resident"  # model resident, after the load
     IDLE_END = "idle_end"  # model resident, after the last task
     REPEAT = "repeat"  # one repeat of a task's measurement
+    PREFILL = "prefill"  # the same prompts with one output token: a prefill-only run
+
+
+class Phase(StrEnum):
+    """What an engine's steps do; the comment is what bounds them in a batch handed over at once."""
+
+    PREFILL = "prefill"  # prompts only: hand-over to the first request's first token
+    MIXED = "mixed"  # prompts and tokens: to the last request's first token
+    DECODE = "decode"  # tokens only: to the last token
+
+
+class PhaseMethod(StrEnum):
+    """How the energy of a phase was told apart."""
+
+    STEPS = "steps"  # by the engine's own time stamps, within the window
+    PREFILL_RUN = "prefill_run"  # against prefill-only windows of the same task
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PhaseEnergy:
+    """One phase of all batches of a window, summed over the board group.
+
+    `tokens` is what the phase worked on where it did so alone: prompt tokens in prefill, generated
+    tokens after each request's first in decode. `energy_j` is None with a reason, among them
+    ``phases_mixed`` (the phase never occurred alone) and ``phase_unresolved`` (too short for the
+    meter); ``phases_mixed`` beside joules says that a part of the phase was mixed and is not in
+    them, and leaves `tokens` None. `timing_uncertainty_j` is a 95 % half-width.
+    """
+
+    phase: Phase
+    method: PhaseMethod
+    duration_s: float | None
+    energy_j: float | None = None
+    timing_uncertainty_j: float | None = None
+    tokens: int | None = None
+    reasons: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Window:
-    """One metered interval with the work done in it. Latencies are means over its requests."""
+    """One metered interval with the work done in it. Latencies are means over its requests.
+
+    `phases` are those of a repeat, by every method that was asked for.
+    """
 
     kind: WindowKind
     ordinal: int
@@ -360,6 +409,7 @@ class Window:
     itl_s: float | None = None
     e2e_s: float | None = None
     prefix_cache_hit_tokens: int | None = None
+    phases: tuple[PhaseEnergy, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

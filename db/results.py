@@ -115,6 +115,14 @@ def write_windows(
         written = connection.execute(once.values(values).returning(table.c.id)).scalar()
         if written is None:
             continue
+        for phase in window.phases:
+            values = {
+                **asdict(phase),
+                "phase": str(phase.phase),
+                "method": str(phase.method),
+                "reasons": list(phase.reasons),
+            }
+            connection.execute(sa.insert(tables.phases).values(window_id=written, **values))
         for gpu in window.reading.gpus:
             values = asdict(gpu)
             values["gpu_uuid"], values["gpu_index"] = values.pop("uuid"), values.pop("index")
@@ -156,6 +164,7 @@ def _window(window: Window) -> dict[str, Any]:
         "energy_j": reading.energy_j,
         "energy_method": reading.energy_method,
         "timing_uncertainty_j": reading.timing_uncertainty_j,
+        "sensor_accuracy": reading.sensor_accuracy,
         "energy_estimated_j": estimate.energy_estimated_j if estimate else None,
         "estimate_method": estimate.method if estimate else None,
         "cpu_package_j": cpu.package_j if cpu else None,

@@ -30,7 +30,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects.postgresql import ARRAY, JSONB, REAL, TIMESTAMP, UUID
 
-from db.records import Outcome, Reality, TaskState, Weights, WindowKind
+from db.records import Outcome, Phase, PhaseMethod, Reality, TaskState, Weights, WindowKind
 
 metadata = MetaData(
     naming_convention={
@@ -282,8 +282,8 @@ windows = Table(
     metadata,
     Column("id", BigInteger, Identity(always=True), primary_key=True, comment="surrogate key"),
     Column("session_id", ForeignKey(sessions.c.id), nullable=False, comment="measured in"),
-    Column("attempt_id", ForeignKey(attempts.c.id), comment="repeat of; NULL for idle and load"),
-    _text("kind", "repeat, idle_empty, load, idle_resident or idle_end"),
+    Column("attempt_id", ForeignKey(attempts.c.id), comment="measured for; NULL for idle and load"),
+    _text("kind", "repeat, prefill (prompts only), idle_empty, load, idle_resident or idle_end"),
     _integer("ordinal", "order within the attempt or session, from 0"),
     Column("started_at", TIMESTAMP(timezone=True), nullable=False, comment="start of the window"),
     Column("started_ns", BigInteger, nullable=False, comment="the same, CLOCK_MONOTONIC ns"),
@@ -300,7 +300,11 @@ windows = Table(
     _float("energy_j", "measured energy of the board group, joules; NULL with a reason"),
     _text("energy_method", "nvml_counter, nvml_integrated, rapl or roofline", null=True),
     _float("timing_uncertainty_j", "95 % half-width of tick, edges and sampling, joules"),
-    _float("energy_estimated_j", "modelled, not measured, energy of the host, joules"),
+    _float(
+        "sensor_accuracy",
+        "relative 95 % accuracy of the sensors, as calibrated; NULL: not documented",
+    ),
+    _float("energy_estimated_j", "modelled, not measured, energy of the board or host, joules"),
     _text("estimate_method", "who modelled it", null=True),
     _float("cpu_package_j", "CPU packages of the host, joules"),
     _float("cpu_dram_j", "DRAM of the host, joules"),
@@ -308,12 +312,15 @@ windows = Table(
     UniqueConstraint("attempt_id", "ordinal"),
     _one_of("kind", WindowKind),
     _one_of("reality", Reality),
-    CheckConstraint("(attempt_id is not null) = (kind = 'repeat')", name="repeat_has_attempt"),
+    CheckConstraint(
+        "(attempt_id is not null) = (kind in ('repeat', 'prefill'))", name="repeat_has_attempt"
+    ),
     CheckConstraint("energy_j is not null or cardinality(reasons) > 0", name="missing_has_reason"),
     CheckConstraint("(energy_j is null) = (energy_method is null)", name="energy_has_method"),
     CheckConstraint(
         "(energy_estimated_j is null) or (estimate_method is not null)", name="estimate_has_method"
     ),
+    CheckConstraint("sensor_accuracy > 0 and sensor_accuracy < 1", name="accuracy_is_relative"),
     CheckConstraint("duration_s > 0", name="positive_duration"),
     CheckConstraint("energy_j > 0 and energy_j < 'Infinity'", name="energy_is_measured"),
     CheckConstraint(
@@ -344,11 +351,15 @@ gpu_energies = Table(
     _float("counter_j", "by the energy counter, joules"),
     _float("integrated_j", "by power samples, joules"),
     _float("ratio", "counter over integral"),
-    _float("timing_uncertainty_j", "95 % half-width of tick, edges and sampling, joules"),
+    _float("timing_uncertainty_j", "95 % half-width of energy_j: tick, edges, sampling, joules"),
+    _float("integrated_uncertainty_j", "95 % half-width of integrated_j, joules"),
+    _float("sensor_accuracy",
+           "relative 95 % accuracy of this sensor, as calibrated; NULL: not documented"),
     _float("mean_w", "mean power, watts"),
     _float("max_w", "largest sample, watts"),
     _integer("samples", "power samples in the window"),
     _text("power_field", "NVML field read: instant, average (1 s) or legacy", null=True),
+    _float("sensor_period_s", "how often that field changed, seconds"),
     _float("power_limit_w", "enforced power limit, watts"),
     _float("temperature_c", "GPU temperature, degrees Celsius"),
     _float("sm_clock_mhz", "SM clock, MHz"),
@@ -357,6 +368,29 @@ gpu_energies = Table(
     _texts("throttle_reasons", "NVML clock event reasons seen"),
     _texts("reasons", "why a value is missing or weak"),
     comment="One GPU in one window",
+)  # fmt: skip
+
+phases = Table(
+    "phases",
+    metadata,
+    Column("window_id", ForeignKey(windows.c.id), primary_key=True, comment="the repeat"),
+    Column("phase", Text, primary_key=True, comment="prefill, mixed or decode"),
+    Column("method", Text, primary_key=True,
+           comment="steps: by the engine's time stamps; prefill_run: against prefill-only windows"),
+    _float("duration_s", "length over all batches of the window, seconds; NULL with a reason"),
+    _float("energy_j", "energy of the board group in it, joules; NULL with a reason"),
+    _float("timing_uncertainty_j", "95 % half-width of the phase's edges and sampling, joules"),
+    Column("tokens", BigInteger,
+           comment="tokens of the phase: prompt tokens in prefill, generated tokens after the "
+                   "first in decode; NULL where a part of it was mixed"),
+    _texts("reasons", "why a value is missing, or holds a part of the phase only"),
+    _one_of("phase", Phase),
+    _one_of("method", PhaseMethod),
+    CheckConstraint("energy_j is not null or cardinality(reasons) > 0", name="missing_has_reason"),
+    CheckConstraint("energy_j > 0 and energy_j < 'Infinity'", name="energy_is_measured"),
+    CheckConstraint("energy_j is null or duration_s > 0", name="energy_has_duration"),
+    CheckConstraint("tokens is null or tokens > 0", name="tokens_are_counted"),
+    comment="One phase of a repeat's batches, by one method",
 )  # fmt: skip
 
 power_traces = Table(

@@ -3,24 +3,27 @@
 -- name: drop
 -- The old ones go first, so that columns may change. Views that people built on them are not ours
 -- to drop: they stop the upgrade.
-drop view if exists energy_per_output_token, energy_per_prompt, energy_wh, comparable, measurements,
-    repeats;
+drop view if exists phase_energy, energy_per_output_token, energy_per_prompt, energy_wh, comparable,
+    measurements, repeats;
 
 -- name: repeats
 -- One row per metered repeat of an accepted result, with its joules per output token.
 create view repeats as
 select w.attempt_id, w.ordinal, w.session_id, w.started_at, w.duration_s, w.batches, w.requests,
        w.input_tokens, w.output_tokens, w.ttft_s, w.itl_s, w.e2e_s, w.reality,
-       w.energy_j, w.energy_method, w.timing_uncertainty_j, w.energy_estimated_j,
-       w.estimate_method, w.cpu_package_j, w.cpu_dram_j, w.reasons,
+       w.energy_j, w.energy_method, w.timing_uncertainty_j, w.sensor_accuracy,
+       w.energy_estimated_j, w.estimate_method, w.cpu_package_j, w.cpu_dram_j, w.reasons,
        w.energy_j / nullif(w.output_tokens, 0) as joules_per_output_token,
        w.output_tokens / w.duration_s as output_tokens_per_s
   from windows w join attempts a on a.id = w.attempt_id
- where a.outcome = 'ok' and a.voided_at is null;
+ where a.outcome = 'ok' and a.voided_at is null and w.kind = 'repeat';
 
 -- name: measurements
 -- Every accepted row, with reality, weights, method and reasons; nothing is filtered here. The
--- half-width is Student's, at 95 percent, over the repeats of one session. A row that was metered
+-- half-width (95 percent, within one session) holds the timing of the windows and Student's spread
+-- over the repeats; neither the accuracy of the sensors, which is sensor_accuracy, nor what differs
+-- between sessions. Net energy is gross energy less the power of the idle board with the model
+-- resident, before the first task and after the last, times the duration. A row that was metered
 -- through a stand-in is simulated, whatever was asked for.
 create view measurements as
 with summed as (
@@ -43,6 +46,8 @@ with summed as (
                 then string_agg(distinct energy_method, ', ') end as energy_method,
            case when bool_and(timing_uncertainty_j is not null)
                 then sqrt(sum(timing_uncertainty_j ^ 2)) end as timing_uncertainty_j,
+           case when bool_and(sensor_accuracy is not null)
+                then sum(sensor_accuracy * energy_j) / sum(energy_j) end as sensor_accuracy,
            case when bool_and(energy_estimated_j is not null)
                 then sum(energy_estimated_j) end as energy_estimated_j,
            string_agg(distinct estimate_method, ', ') as estimate_method,
@@ -50,17 +55,23 @@ with summed as (
                as cpu_package_j,
            case when bool_and(cpu_dram_j is not null) then sum(cpu_dram_j) end as cpu_dram_j,
            case when count(*) > 1 and bool_and(energy_j is not null)
-                then stddev_samp(joules_per_output_token) / sqrt(count(*))
+                then sqrt((stddev_samp(joules_per_output_token) / sqrt(count(*))
                      * coalesce(('{12.706,4.303,3.182,2.776,2.571,2.447,2.365,2.306,2.262,2.228,'
                                  '2.201,2.179,2.160,2.145,2.131,2.120,2.110,2.101,2.093}'::float[]
                                 )[count(*) - 1],
-                                1.96 + 2.372 / (count(*) - 1) + 2.823 / (count(*) - 1) ^ 2) end
+                                1.96 + 2.372 / (count(*) - 1) + 2.823 / (count(*) - 1) ^ 2)) ^ 2
+                     + sum((coalesce(timing_uncertainty_j, 0) / nullif(output_tokens, 0)) ^ 2)
+                       / count(*) ^ 2) end
                as within_session_half_width
       from repeats group by attempt_id
 ), idle as (
-    select session_id, sum(energy_j) / sum(duration_s) as idle_resident_w
+    select session_id,
+           sum(energy_j) filter (where kind = 'idle_empty')
+               / sum(duration_s) filter (where kind = 'idle_empty') as idle_empty_w,
+           sum(energy_j) filter (where kind <> 'idle_empty')
+               / sum(duration_s) filter (where kind <> 'idle_empty') as idle_resident_w
       from windows
-     where kind in ('idle_resident', 'idle_end') and energy_j is not null
+     where kind in ('idle_empty', 'idle_resident', 'idle_end') and energy_j is not null
      group by session_id
 )
 select t.key as task_key, t.engine_id, t.protocol_id, e.model, e.weights, e.model_commit, e.backend,
@@ -72,20 +83,22 @@ select t.key as task_key, t.engine_id, t.protocol_id, e.model, e.weights, e.mode
        m.input_tokens_total, m.output_tokens_total,
        m.output_tokens_total / m.duration_s as output_tokens_per_s,
        m.ttft_s, m.itl_s, m.e2e_s,
-       m.energy_j, m.energy_method, m.timing_uncertainty_j,
+       m.energy_j, m.energy_method, m.timing_uncertainty_j, m.sensor_accuracy,
        m.energy_j / nullif(m.output_tokens_total, 0) as joules_per_output_token,
        m.within_session_half_width as joules_per_output_token_within_session_half_width,
        m.energy_j / nullif(m.requests, 0) as joules_per_prompt,
        m.energy_j / 3600 as energy_wh,
-       i.idle_resident_w,
+       i.idle_empty_w, i.idle_resident_w,
        m.energy_j - i.idle_resident_w * m.duration_s as energy_net_j,
+       (m.energy_j - i.idle_resident_w * m.duration_s) / nullif(m.output_tokens_total, 0)
+           as net_joules_per_output_token,
        m.energy_estimated_j, m.estimate_method,
        m.energy_estimated_j / nullif(m.output_tokens_total, 0)
            as estimated_joules_per_output_token,
        m.cpu_package_j, m.cpu_dram_j,
        a.marks,
        array(select distinct r from windows w, unnest(w.reasons) r
-              where w.attempt_id = a.id order by r) as reasons,
+              where w.attempt_id = a.id and w.kind = 'repeat' order by r) as reasons,
        array(select c.name from campaign_tasks k join campaigns c on c.id = k.campaign_id
               where k.task_id = t.id order by c.name) as campaigns,
        a.session_id, a.id as attempt_id
@@ -97,6 +110,37 @@ select t.key as task_key, t.engine_id, t.protocol_id, e.model, e.weights, e.mode
   join summed m on m.attempt_id = a.id
   left join idle i on i.session_id = a.session_id
  where a.outcome = 'ok' and a.voided_at is null;
+
+-- name: phase_energy
+-- Joules of prefill-only, mixed and decode-only steps: a row per accepted measurement, phase and
+-- method, NULL with reasons where a phase could not be told apart. Joules per token are per prompt
+-- token in prefill and per generated token after each request's first in decode.
+create view phase_energy as
+with summed as (
+    select w.attempt_id, p.phase, p.method, count(*)::int as repeats,
+           case when bool_and(p.duration_s is not null) then sum(p.duration_s) end as duration_s,
+           case when bool_and(p.energy_j is not null) then sum(p.energy_j) end as energy_j,
+           -- The repeats share one prefill run; by steps their edges are events of their own.
+           case when not bool_and(p.energy_j is not null and p.timing_uncertainty_j is not null)
+                then null
+                when p.method = 'prefill_run' then sum(p.timing_uncertainty_j)
+                else sqrt(sum(p.timing_uncertainty_j ^ 2)) end as timing_uncertainty_j,
+           case when bool_and(p.tokens is not null) then sum(p.tokens)::bigint end as tokens
+      from phases p join windows w on w.id = p.window_id
+     group by w.attempt_id, p.phase, p.method
+)
+select m.task_key, m.engine_id, m.protocol_id, m.model, m.weights, m.model_commit, m.backend,
+       m.backend_version, m.dtype, m.quantization, m.tensor_parallel, m.threads, m.options,
+       m.board, m.board_count, m.reality, m.protocol, m.input_tokens, m.output_tokens,
+       m.batch_size, m.replicate, s.phase, s.method, s.repeats, s.duration_s, s.energy_j,
+       m.energy_method, s.timing_uncertainty_j, m.sensor_accuracy, s.tokens,
+       s.energy_j / s.tokens as joules_per_token,
+       array(select distinct r
+               from windows w join phases p on p.window_id = w.id, unnest(p.reasons) r
+              where w.attempt_id = s.attempt_id and p.phase = s.phase and p.method = s.method
+              order by r) as reasons,
+       m.marks, m.session_id, m.attempt_id
+  from summed s join measurements m on m.attempt_id = s.attempt_id;
 
 -- name: comparable
 -- What comparisons are made from: real boards, measured energy, one kind of weights. Real weights

@@ -15,6 +15,11 @@ from pathlib import Path
 
 from db.errors import NodeUnfit
 
+#: The list of locks that the kernel keeps.
+LOCKS = Path("/proc/locks")
+#: Fields of a line there.
+PID, INODE = 4, 5
+
 
 def lock_folder() -> Path:
     """Return the folder of the locks, shared by all users of the host."""
@@ -23,6 +28,25 @@ def lock_folder() -> Path:
         folder.mkdir(parents=True, exist_ok=True)
         folder.chmod(0o1777)  # we made it; every user's sessions meet here
     return folder
+
+
+def others_measure(folder: Path | None = None, locks: Path = LOCKS) -> bool:
+    """Whether another process of this host holds a board: its CPU energy is not ours alone.
+
+    Asks the kernel's list of locks, which takes none itself; processes of another process
+    namespace are not in it, and without that list (not Linux) the answer is no.
+    """
+    boards = {path.stat().st_ino for path in (folder or lock_folder()).glob("*.lock")}
+    try:
+        lines = [line.split() for line in locks.read_text().splitlines()]
+    except OSError:
+        return False
+    # 1: FLOCK ADVISORY WRITE <pid> <device>:<inode> …; a layered file system's device differs.
+    held = [line for line in lines if len(line) > INODE and line[1] == "FLOCK"]
+    return any(
+        line[PID] != str(os.getpid()) and int(line[INODE].rpartition(":")[2]) in boards
+        for line in held
+    )
 
 
 class BoardLock:

@@ -16,11 +16,14 @@ from db.records import (
     Batch,
     Measurement,
     MeasurementProtocol,
+    PhaseEnergy,
+    PhaseMethod,
     Reading,
     Window,
     WindowKind,
 )
 from workers.killpoints import reach
+from workers.phases import by_prefill_run, by_steps
 from workers.prompts import Prompts
 from workers.rig import Rig
 from workers.validity import check_batch, judge, relative_half_width
@@ -37,12 +40,36 @@ def measure(rig: Rig, claim: Claim, checkpoint: Callable[[], None]) -> Measureme
     windows: list[Window] = []
     while not _enough(windows, claim.protocol):
         windows.append(run.window(len(windows)))
-    done = Measurement(windows=tuple(windows), warmup_batches=warmup_batches)
+    prefill: list[Window] = []
+    if _asked(claim.protocol, PhaseMethod.PREFILL_RUN):
+        prefill = _prefill_run(rig, claim, checkpoint, after=len(windows))
+        windows = [
+            replace(w, phases=(*w.phases, *by_prefill_run(w, prefill or [w]))) for w in windows
+        ]
+    done = Measurement(windows=(*windows, *prefill), warmup_batches=warmup_batches)
     try:
-        marks = judge(windows, claim.protocol, rig.gates, rig.meter.foreign_processes())
+        foreign = rig.meter.foreign_processes()
+        marks = judge(windows, claim.protocol, rig.gates, foreign)
+        if prefill:  # voided alike; its marks are not the row's, and without joules it has reasons
+            judge(prefill, replace(claim.protocol, energy="any"), rig.gates, foreign)
     except InvalidMeasurement as invalid:
         raise InvalidMeasurement(invalid.gate, str(invalid), done) from invalid
     return replace(done, marks=marks)
+
+
+def _asked(protocol: MeasurementProtocol, method: PhaseMethod) -> bool:
+    return protocol.phases in (method, "both")
+
+
+def _prefill_run(
+    rig: Rig, claim: Claim, checkpoint: Callable[[], None], *, after: int
+) -> list[Window]:
+    """Measure the prompts with one output token; none where the repeats do nothing else anyway."""
+    if claim.workload.output_tokens == 1:
+        return []
+    run = _Run(rig, claim, checkpoint, kind=WindowKind.PREFILL)
+    run.warm_up()
+    return [run.window(after + n) for n in range(claim.protocol.repeats)]
 
 
 def _enough(windows: Sequence[Window], protocol: MeasurementProtocol) -> bool:
@@ -58,16 +85,26 @@ def _enough(windows: Sequence[Window], protocol: MeasurementProtocol) -> bool:
 class _Run:
     """One task on a rig: fresh prompts for every batch, each batch checked."""
 
-    def __init__(self, rig: Rig, claim: Claim, checkpoint: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        rig: Rig,
+        claim: Claim,
+        checkpoint: Callable[[], None],
+        kind: WindowKind = WindowKind.REPEAT,
+    ) -> None:
         self._rig = rig
         self._claim = claim
         self._checkpoint = checkpoint
-        self._prompts = Prompts(vocabulary=rig.engine.vocabulary, seed=f"{claim.lease_id}")
+        self._kind = kind
+        whole = kind is WindowKind.REPEAT
+        self._work = claim.workload if whole else replace(claim.workload, output_tokens=1)
+        self._follow = whole and _asked(claim.protocol, PhaseMethod.STEPS)
+        self._prompts = Prompts(vocabulary=rig.engine.vocabulary, seed=f"{claim.lease_id}/{kind}")
 
     def batch(self) -> Batch:
         """Generate one batch of fresh prompts and check what came back."""
         self._checkpoint()
-        work = self._claim.workload
+        work = self._work
         prompts = self._prompts.batch(work.batch_size, work.input_tokens)
         batch = self._rig.engine.generate(prompts, work.output_tokens)
         check_batch(batch, work, prefix_caching=self._rig.prefix_caching)
@@ -90,7 +127,7 @@ class _Run:
         """Repeat the batch in one metered window until it is long enough."""
         rig, enough_ns = self._rig, round(self._claim.protocol.window_s * 1e9)
         batches: list[Batch] = []
-        rig.meter.open()
+        rig.meter.open(follow=self._follow)
         started_ns = rig.clock.now_ns()
         try:
             while rig.clock.now_ns() - started_ns < enough_ns:
@@ -99,15 +136,23 @@ class _Run:
         except BaseException:
             rig.meter.close()  # the meter is used again; this reading describes nothing whole
             raise
-        return _window(ordinal, rig.meter.close(), batches)
+        reading = rig.meter.close()
+        phases = by_steps(batches, rig.meter.curves(), reading) if self._follow else ()
+        return _window(self._kind, ordinal, reading, batches, phases)
 
 
-def _window(ordinal: int, reading: Reading, batches: Sequence[Batch]) -> Window:
-    """Return a repeat's row: the reading, and what was generated in it."""
+def _window(
+    kind: WindowKind,
+    ordinal: int,
+    reading: Reading,
+    batches: Sequence[Batch],
+    phases: tuple[PhaseEnergy, ...],
+) -> Window:
+    """Return a window's row: the reading, and what was generated in it."""
     requests = [request for batch in batches for request in batch.requests]
     hits = [b.prefix_cache_hit_tokens for b in batches if b.prefix_cache_hit_tokens is not None]
     return Window(
-        kind=WindowKind.REPEAT,
+        kind=kind,
         ordinal=ordinal,
         reading=reading,
         batches=len(batches),
@@ -118,6 +163,7 @@ def _window(ordinal: int, reading: Reading, batches: Sequence[Batch]) -> Window:
         itl_s=_mean([r.itl_s for r in requests]),
         e2e_s=_mean([r.e2e_s for r in requests]),
         prefix_cache_hit_tokens=sum(hits) if hits else None,
+        phases=phases,
     )
 
 

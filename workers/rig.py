@@ -7,10 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from db.records import Board, EngineSpec
+from workers.boardlock import others_measure
 from workers.clock import Clock, MonotonicClock
 from workers.engines.engine import Engine
 from workers.engines.registry import Limits, open_engine
 from workers.engines.simulated import open_simulated
+from workers.meters.accuracy import Accuracy
 from workers.meters.meter import Meter
 from workers.meters.select import open_meter
 from workers.validity import Gates
@@ -21,12 +23,14 @@ class RigPlan:
     """How sessions of an engine are equipped; travels to the actor.
 
     `limits` bound the workloads, `meters` are names of the configuration, `interval_s` is the
-    time between power samples, `gates` thresholds by name, `weights_folder` a local cache.
+    time between power samples, `calibration` the relative accuracy of sensors by GPU UUID or board
+    slug, `gates` thresholds by name, `weights_folder` a local cache.
     """
 
     limits: Limits
     meters: tuple[str, ...]
     interval_s: float
+    calibration: Mapping[str, float]
     gates: Mapping[str, float]
     weights_folder: str
     board: Board
@@ -56,7 +60,13 @@ def open_rig(plan: RigPlan, spec: EngineSpec, gpu_uuids: Sequence[str]) -> Rig:
             engine=engine, meter=meter, clock=clock, gates=gates, prefix_caching=prefix_caching
         )
     engine = open_engine(spec, folder=Path(plan.weights_folder), limits=plan.limits)
-    meter = open_meter(plan.meters, gpu_uuids, interval_s=plan.interval_s)
+    meter = open_meter(
+        plan.meters,
+        gpu_uuids,
+        interval_s=plan.interval_s,
+        accuracy=Accuracy(plan.calibration, board=plan.board.slug),
+        shared=others_measure,
+    )
     return Rig(
         engine=engine,
         meter=meter,

@@ -1,7 +1,8 @@
 """The gates: what voids a measurement, and what only marks it.
 
 A void gate raises InvalidMeasurement, the attempt is tried again. A mark is stored with the
-accepted row, views can exclude it. Thresholds come from the meter's configuration.
+accepted row, views can exclude it. Thresholds come from the meter's configuration. The words are
+explained in docs/measurement.md.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from dataclasses import dataclass
 
 from db.errors import InvalidMeasurement
 from db.records import Batch, GpuEnergy, MeasurementProtocol, Window, Workload
+from workers.meters.aliasing import aliased
 
 #: Clock event reasons that mean the board could not run as asked.
 THERMAL_THROTTLES = frozenset({"hw_slowdown", "hw_thermal", "sw_thermal", "power_brake"})
@@ -45,18 +47,30 @@ def half_width(values: Sequence[float]) -> float | None:
 
 
 def relative_half_width(windows: Sequence[Window]) -> float | None:
-    """Return the relative 95 % half-width over repeats.
+    """Return the relative 95 % half-width of the mean, within one session.
 
-    Of joules per output token where measured, else of seconds per output token.
+    Of joules per output token where every window has them, else of seconds per output token. It
+    holds the spread over the repeats and, for joules, the timing of each window; neither the
+    accuracy of the sensors nor what differs between sessions.
     """
-    costs = [_cost(w) for w in windows]
+    measured = all(w.reading.energy_j is not None for w in windows)
+    costs = [_cost(w, measured=measured) for w in windows]
     width = half_width(costs)
-    return None if width is None else width / statistics.fmean(costs)
+    if width is None:
+        return None
+    timing = math.hypot(*(_timing(w) for w in windows)) / len(windows) if measured else 0.0
+    return math.hypot(width, timing) / statistics.fmean(costs)
 
 
-def _cost(window: Window) -> float:
-    energy = window.reading.energy_j
-    return (window.reading.duration_s if energy is None else energy) / window.output_tokens
+def _cost(window: Window, *, measured: bool) -> float:
+    """Return joules per output token, or seconds where joules are not there for every window."""
+    cost = window.reading.energy_j if measured else window.reading.duration_s
+    return (cost or 0.0) / window.output_tokens
+
+
+def _timing(window: Window) -> float:
+    """Return the half-width that timing leaves in a window's joules per output token."""
+    return (window.reading.timing_uncertainty_j or 0.0) / window.output_tokens
 
 
 def check_batch(batch: Batch, workload: Workload, *, prefix_caching: bool) -> None:
@@ -119,6 +133,10 @@ def _marks(windows: Sequence[Window], protocol: MeasurementProtocol, gates: Gate
     for window in windows:
         for gpu in _group(window):
             yield from _gpu_marks(gpu, gates)
+            if _aliased(gpu, window):
+                yield "aliased"
+        if window.reading.cpu is not None and "shared_node" in window.reading.cpu.reasons:
+            yield "shared_node"
     if _drift_c(windows) > gates.temperature_drift_c:
         yield "temperature_drift"
 
@@ -129,9 +147,22 @@ def _gpu_marks(gpu: GpuEnergy, gates: Gates) -> Iterator[str]:
     if "sample_gap" in gpu.reasons and gpu.energy_j is not None:
         yield "sample_gap"
     if gpu.counter_j is not None and gpu.integrated_j is not None:
-        allowed = (gpu.timing_uncertainty_j or 0.0) + gates.counter_disagreement * gpu.counter_j
-        if abs(gpu.counter_j - gpu.integrated_j) > allowed:
+        both_j = (gpu.timing_uncertainty_j or 0.0) + (gpu.integrated_uncertainty_j or 0.0)
+        allowed_j = both_j + gates.counter_disagreement * gpu.counter_j
+        if abs(gpu.counter_j - gpu.integrated_j) > allowed_j:
             yield "counter_disagrees"
+
+
+def _aliased(gpu: GpuEnergy, window: Window) -> bool:
+    """Whether the load may hide from the power sensor; its counter, where there is one, sees it.
+
+    The load repeats with every decode step and with every batch.
+    """
+    if gpu.method != "integrated" or gpu.sensor_period_s is None:
+        return False
+    batch_s = window.reading.duration_s / window.batches if window.batches else None
+    steps = (step for step in (window.itl_s, batch_s) if step is not None)
+    return any(aliased(step, gpu.sensor_period_s) for step in steps)
 
 
 def _drift_c(windows: Sequence[Window]) -> float:

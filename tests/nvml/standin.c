@@ -6,35 +6,44 @@
  * marked simulated. tests/nvml/curve.py writes the file and computes the exact integrals.
  *
  * File: one `key value…` per line; `gpu` starts a board and the keys after it belong to it.
- * Times `…_at` are absolute CLOCK_MONOTONIC seconds, 0 meaning never.
+ * Times `…_at` and `from`, `to` are absolute CLOCK_MONOTONIC seconds, 0 meaning never.
+ * `fail WHAT CODE from to` lets a board answer CODE to its energy, power, state, processes or all.
  */
 #define _GNU_SOURCE
+#include <fcntl.h>
 #include <math.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <time.h>
 
 enum { SUCCESS = 0, UNINITIALIZED = 1, INVALID_ARGUMENT = 2, NOT_SUPPORTED = 3, NOT_FOUND = 6,
        INSUFFICIENT_SIZE = 7, GPU_IS_LOST = 15 };
-enum { MAX_GPUS = 16, MAX_PROCESSES = 16, FIELD_ENERGY = 83, FIELD_AVERAGE = 185,
+enum { MAX_GPUS = 16, MAX_PROCESSES = 16, MAX_FAILURES = 8, LOAD_BYTES = 65536, LEVELS = 4096, FIELD_ENERGY = 83, FIELD_AVERAGE = 185,
        FIELD_INSTANT = 186, VALUE_UINT = 1, VALUE_ULONGLONG = 3 };
 
 typedef struct { unsigned pid; unsigned long long bytes; double from, to; } Process;
+typedef struct { char what[16]; int code; double from, to; } Failure;
 
 typedef struct {
     char name[96], uuid[80], curve[16];
     double low_w, high_w, period_s, duty;
     double memory_mib, limit_w;
     int counter, instant, average, legacy, mig;
-    double tick_s, tick_phase_s, sensor_period_s, sensor_window_s, legacy_window_s;
-    double reset_at, reset_every_s, lost_at, throttle_at;
+    int accumulates, tick_held;
+    double tick_s, tick_phase_s, tick_jitter_s, origin_s;
+    double sensor_period_s, sensor_phase_s, sensor_window_s, legacy_window_s;
+    double reset_at, reset_every_s, lost_at, throttle_at, stale_at, stuck_at;
     unsigned long long throttle;
     unsigned sm_mhz, memory_mhz, temperature_c, utilization;
     double latency_us;
     Process processes[MAX_PROCESSES];
-    int process_count, index;
+    Failure failures[MAX_FAILURES];
+    int process_count, failure_count, index;
+    const double *load; /* the curve `load`: (seconds, watts) from then on, zeros after the last */
+    double summed, sum_j; /* an accumulating counter: updates summed so far, and their joules */
 } Gpu;
 
 static Gpu gpus[MAX_GPUS];
@@ -49,40 +58,101 @@ static double now_s(void) {
 
 /* ---- the curve: power in W and its integral from 0, in J ----------------------------------- */
 
-static double burst_offset(const Gpu *g, double k) {
+/* A number in [0, 1) that looks random and is the same for the same k. */
+static double chance(double k) {
     uint64_t z = (uint64_t)k + 0x9E3779B97F4A7C15ull;
     z = (z ^ (z >> 30)) * 0xBF58476D1CE4E5B9ull;
     z = (z ^ (z >> 27)) * 0x94D049BB133111EBull;
     z ^= z >> 31;
-    return ((double)(z >> 11) / 9007199254740992.0) * (1.0 - g->duty) * g->period_s;
+    return (double)(z >> 11) / 9007199254740992.0;
 }
 
 static double clamp(double x, double low, double high) {
     return x < low ? low : x > high ? high : x;
 }
 
+/* The sum of the first n of the levels, in [0, 1), that a noisy board goes through over and over. */
+static double levels(int n) {
+    static double sums[LEVELS + 1];
+    if (sums[LEVELS] == 0)
+        for (int i = 0; i < LEVELS; i++) sums[i + 1] = sums[i] + chance(i);
+    return sums[n];
+}
+
+/* The board draws low_w until the first pair; a test writes pairs ahead of the clock. */
+static double load_j(const Gpu *g, double t) {
+    double sum_j = g->low_w * t;
+    for (const double *p = g->load; p && p[0] > 0 && p[0] < t; p += 2) {
+        double until = p[2] > 0 && p[2] < t ? p[2] : t;
+        sum_j += (p[1] - g->low_w) * (until - p[0]);
+    }
+    return sum_j;
+}
+
 static double energy_j(const Gpu *g, double t) {
     if (!strcmp(g->curve, "constant")) return g->low_w * t;
+    if (!strcmp(g->curve, "load")) return load_j(g, t);
     double k = floor(t / g->period_s), u = t - k * g->period_s;
     double rise = g->high_w - g->low_w, width = g->duty * g->period_s;
     if (!strcmp(g->curve, "ramp"))
         return g->low_w * t + rise * (k * g->period_s + u * u / g->period_s) / 2.0;
-    double start = !strcmp(g->curve, "burst") ? burst_offset(g, k) : 0.0;
+    if (!strcmp(g->curve, "drift")) {
+        double whole = g->period_s - width * (1.0 - exp(-1.0 / g->duty));
+        return g->low_w * t + rise * (k * whole + u - width * (1.0 - exp(-u / width)));
+    }
+    if (!strcmp(g->curve, "noise")) {
+        double rounds = floor(k / LEVELS);
+        int i = (int)(k - rounds * LEVELS);
+        return g->low_w * t + rise * ((rounds * levels(LEVELS) + levels(i)) * g->period_s
+                                      + chance(i) * u);
+    }
+    double start = !strcmp(g->curve, "burst") ? chance(k) * (1.0 - g->duty) * g->period_s : 0.0;
     return g->low_w * t + rise * (k * width + clamp(u - start, 0.0, width));
 }
 
+/* The instant of the sensor's last update before t. */
+static double updated(const Gpu *g, double t) {
+    if (g->stale_at > 0 && t > g->stale_at) t = g->stale_at;
+    return floor((t - g->sensor_phase_s) / g->sensor_period_s) * g->sensor_period_s
+           + g->sensor_phase_s;
+}
+
 static double mean_w(const Gpu *g, double t, double window) {
-    double end = floor(t / g->sensor_period_s) * g->sensor_period_s;
+    double end = updated(g, t);
     return (energy_j(g, end) - energy_j(g, end - window)) / window;
 }
 
-static double counter_j(const Gpu *g, double t) {
-    double tick = g->tick_s > 0
-        ? floor((t - g->tick_phase_s) / g->tick_s) * g->tick_s + g->tick_phase_s : t;
-    if (g->reset_at <= 0 || t < g->reset_at) return energy_j(g, tick);
+/* The instant of the counter's last tick before t, and the one its value is of. */
+static double ticked(const Gpu *g, double t, double *of) {
+    if (g->tick_s <= 0) return *of = t;
+    double k = floor((t - g->tick_phase_s) / g->tick_s);
+    double grid = k * g->tick_s + g->tick_phase_s, at = grid + g->tick_jitter_s * chance(k);
+    if (at > t) grid -= g->tick_s, at = grid + g->tick_jitter_s * chance(k - 1);
+    *of = g->tick_held ? grid : at;
+    return at;
+}
+
+/* What a counter shows that adds up the sensor's readings instead of the energy. */
+static double sum_of_readings_j(Gpu *g, double t) {
+    double n = floor((t - g->sensor_phase_s) / g->sensor_period_s);
+    double first = floor((g->origin_s - g->sensor_phase_s) / g->sensor_period_s);
+    if (g->summed < first || g->summed > n) g->summed = first, g->sum_j = 0;
+    for (; g->summed < n; g->summed++) {
+        double at = (g->summed + 1) * g->sensor_period_s + g->sensor_phase_s;
+        g->sum_j += (energy_j(g, at) - energy_j(g, at - g->sensor_window_s))
+                    / g->sensor_window_s * g->sensor_period_s;
+    }
+    return g->sum_j;
+}
+
+static double counter_j(Gpu *g, double t) {
+    if (g->stuck_at > 0 && t > g->stuck_at) t = g->stuck_at;
+    double of, at = ticked(g, t, &of);
+    if (g->accumulates) return sum_of_readings_j(g, of);
+    if (g->reset_at <= 0 || t < g->reset_at) return energy_j(g, of);
     double every = g->reset_every_s, last = g->reset_at;
     if (every > 0) last += floor((t - last) / every) * every;
-    return tick > last ? energy_j(g, tick) - energy_j(g, last) : 0.0;
+    return at > last && of > last ? energy_j(g, of) - energy_j(g, last) : 0.0;
 }
 
 /* ---- the configuration file ------------------------------------------------------------------ */
@@ -104,14 +174,26 @@ static Gpu *add_gpu(void) {
     return g;
 }
 
+static const double *map_load(const char *path) {
+    int file = open(path, O_RDONLY);
+    void *at = mmap(NULL, LOAD_BYTES, PROT_READ, MAP_SHARED, file, 0);
+    if (file < 0 || at == MAP_FAILED) { fprintf(stderr, "NVML stand-in: no load %s\n", path); abort(); }
+    return at;
+}
+
 static int set_text(Gpu *g, const char *key, const char *value) {
     if (!strcmp(key, "name")) snprintf(g->name, sizeof g->name, "%s", value);
     else if (!strcmp(key, "uuid")) snprintf(g->uuid, sizeof g->uuid, "%s", value);
     else if (!strcmp(key, "curve")) snprintf(g->curve, sizeof g->curve, "%.15s", value);
+    else if (!strcmp(key, "load")) g->load = map_load(value);
     else if (!strcmp(key, "process") && g->process_count < MAX_PROCESSES) {
         Process *p = &g->processes[g->process_count++];
         p->from = p->to = 0;
         sscanf(value, "%u %llu %lf %lf", &p->pid, &p->bytes, &p->from, &p->to);
+    } else if (!strcmp(key, "fail") && g->failure_count < MAX_FAILURES) {
+        Failure *f = &g->failures[g->failure_count++];
+        f->from = f->to = 0;
+        sscanf(value, "%15s %d %lf %lf", f->what, &f->code, &f->from, &f->to);
     } else return 0;
     return 1;
 }
@@ -121,13 +203,17 @@ static int set_number(Gpu *g, const char *key, double x) {
         {"low_w", &g->low_w}, {"high_w", &g->high_w}, {"period_s", &g->period_s},
         {"duty", &g->duty}, {"memory_mib", &g->memory_mib}, {"limit_w", &g->limit_w},
         {"tick_s", &g->tick_s}, {"tick_phase_s", &g->tick_phase_s},
+        {"tick_jitter_s", &g->tick_jitter_s}, {"origin_s", &g->origin_s},
+        {"sensor_phase_s", &g->sensor_phase_s}, {"stale_at", &g->stale_at},
+        {"stuck_at", &g->stuck_at},
         {"sensor_period_s", &g->sensor_period_s}, {"sensor_window_s", &g->sensor_window_s},
         {"legacy_window_s", &g->legacy_window_s}, {"reset_at", &g->reset_at},
         {"reset_every_s", &g->reset_every_s}, {"lost_at", &g->lost_at}, {"throttle_at", &g->throttle_at},
         {"latency_us", &g->latency_us}};
     const struct { const char *key; int *at; } ints[] = {
         {"counter", &g->counter}, {"instant", &g->instant}, {"average", &g->average},
-        {"legacy", &g->legacy}, {"mig", &g->mig}};
+        {"legacy", &g->legacy}, {"mig", &g->mig}, {"accumulates", &g->accumulates},
+        {"tick_held", &g->tick_held}};
     const struct { const char *key; unsigned *at; } unsigneds[] = {
         {"sm_mhz", &g->sm_mhz}, {"memory_mhz", &g->memory_mhz},
         {"temperature_c", &g->temperature_c}, {"utilization", &g->utilization}};
@@ -174,17 +260,27 @@ static void spin_us(double us) {
     while (us > 0 && now_s() < until) {}
 }
 
+static int failing(const Gpu *g, const char *what, double t) {
+    for (int i = 0; i < g->failure_count; i++) {
+        const Failure *f = &g->failures[i];
+        if ((!strcmp(f->what, what) || !strcmp(f->what, "all")) && t >= f->from
+            && (f->to <= 0 || t < f->to)) return f->code;
+    }
+    return SUCCESS;
+}
+
 /* Wait half the latency, note the time the values are of, wait the other half after. */
-static int enter(const Gpu *g, double *t) {
+static int enter(const Gpu *g, const char *what, double *t) {
     if (!initialised) return UNINITIALIZED;
     if (g < gpus || g >= gpus + gpu_count) return INVALID_ARGUMENT;
     spin_us(g->latency_us / 2);
     *t = now_s();
     spin_us(g->latency_us / 2);
-    return g->lost_at > 0 && *t >= g->lost_at ? GPU_IS_LOST : SUCCESS;
+    return g->lost_at > 0 && *t >= g->lost_at ? GPU_IS_LOST : failing(g, what, *t);
 }
 
-#define ENTER(g) double t; int entered = enter(g, &t); if (entered) return entered; (void)t
+#define ENTER(g, what) \
+    double t; int entered = enter(g, what, &t); if (entered) return entered; (void)t
 
 /* ---- library and system ---------------------------------------------------------------------- */
 
@@ -248,22 +344,22 @@ int nvmlDeviceGetHandleByUUID(const char *uuid, Gpu **out) {
 /* ---- identity -------------------------------------------------------------------------------- */
 
 int nvmlDeviceGetName(Gpu *g, char *out, unsigned size) {
-    ENTER(g);
+    ENTER(g, "identity");
     snprintf(out, size, "%s", g->name);
     return SUCCESS;
 }
 int nvmlDeviceGetUUID(Gpu *g, char *out, unsigned size) {
-    ENTER(g);
+    ENTER(g, "identity");
     snprintf(out, size, "%s", g->uuid);
     return SUCCESS;
 }
-int nvmlDeviceGetIndex(Gpu *g, unsigned *out) { ENTER(g); *out = (unsigned)g->index; return 0; }
+int nvmlDeviceGetIndex(Gpu *g, unsigned *out) { ENTER(g, "identity"); *out = (unsigned)g->index; return 0; }
 int nvmlDeviceGetMinorNumber(Gpu *g, unsigned *out) { return nvmlDeviceGetIndex(g, out); }
 
 typedef struct { unsigned long long total, free, used; } Memory;
 typedef struct { unsigned version; unsigned long long total, reserved, free, used; } Memory2;
 int nvmlDeviceGetMemoryInfo(Gpu *g, Memory *out) {
-    ENTER(g);
+    ENTER(g, "identity");
     out->total = (unsigned long long)(g->memory_mib * 1048576.0), out->used = 0;
     for (int i = 0; i < g->process_count; i++) out->used += g->processes[i].bytes;
     out->free = out->total - out->used;
@@ -277,20 +373,20 @@ int nvmlDeviceGetMemoryInfo_v2(Gpu *g, Memory2 *out) {
 }
 
 int nvmlDeviceGetMigMode(Gpu *g, unsigned *current, unsigned *pending) {
-    ENTER(g);
+    ENTER(g, "identity");
     if (g->mig < 0) return NOT_SUPPORTED;
     *current = *pending = (unsigned)g->mig;
     return SUCCESS;
 }
 int nvmlDeviceGetCudaComputeCapability(Gpu *g, int *major, int *minor) {
-    ENTER(g);
+    ENTER(g, "identity");
     *major = 9, *minor = 0;
     return SUCCESS;
 }
-int nvmlDeviceGetArchitecture(Gpu *g, unsigned *out) { ENTER(g); *out = 9; return SUCCESS; }
-int nvmlDeviceGetComputeMode(Gpu *g, unsigned *out) { ENTER(g); *out = 0; return SUCCESS; }
+int nvmlDeviceGetArchitecture(Gpu *g, unsigned *out) { ENTER(g, "identity"); *out = 9; return SUCCESS; }
+int nvmlDeviceGetComputeMode(Gpu *g, unsigned *out) { ENTER(g, "identity"); *out = 0; return SUCCESS; }
 int nvmlDeviceGetEccMode(Gpu *g, unsigned *current, unsigned *pending) {
-    ENTER(g);
+    ENTER(g, "identity");
     *current = *pending = 1;
     return SUCCESS;
 }
@@ -298,13 +394,13 @@ int nvmlDeviceGetEccMode(Gpu *g, unsigned *current, unsigned *pending) {
 /* ---- sensors --------------------------------------------------------------------------------- */
 
 int nvmlDeviceGetTotalEnergyConsumption(Gpu *g, unsigned long long *out) {
-    ENTER(g);
+    ENTER(g, "energy");
     if (!g->counter) return NOT_SUPPORTED;
     *out = (unsigned long long)floor(counter_j(g, t) * 1000.0);
     return SUCCESS;
 }
 int nvmlDeviceGetPowerUsage(Gpu *g, unsigned *out) {
-    ENTER(g);
+    ENTER(g, "power");
     if (!g->legacy) return NOT_SUPPORTED;
     *out = (unsigned)(mean_w(g, t, g->legacy_window_s) * 1000.0);
     return SUCCESS;
@@ -318,24 +414,37 @@ typedef struct {
     union { unsigned ui; unsigned long long ull; double d; } value;
 } FieldValue;
 
+static double unix_minus_monotonic_s(void) {
+    struct timespec t;
+    clock_gettime(CLOCK_REALTIME, &t);
+    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec - now_s();
+}
+
+/* A power value carries the Unix time, in us, of the update that brought it. */
+static void power_field(const Gpu *g, double t, double window_s, FieldValue *v) {
+    v->value.ui = (unsigned)(mean_w(g, t, window_s) * 1000.0);
+    v->timestamp_us = (long long)((updated(g, t) + unix_minus_monotonic_s()) * 1e6);
+    v->code = failing(g, "power", t);
+}
+
 int nvmlDeviceGetFieldValues(Gpu *g, int count, FieldValue *values) {
-    ENTER(g);
+    ENTER(g, "fields");
     for (int i = 0; i < count; i++) {
         FieldValue *v = &values[i];
-        v->code = NOT_SUPPORTED, v->type = VALUE_UINT, v->timestamp_us = (long long)(t * 1e6);
-        if ((v->field == FIELD_INSTANT && g->instant) || (v->field == FIELD_AVERAGE && g->average)) {
-            double window = v->field == FIELD_INSTANT ? g->sensor_window_s : 1.0;
-            v->value.ui = (unsigned)(mean_w(g, t, window) * 1000.0), v->code = SUCCESS;
-        } else if (v->field == FIELD_ENERGY && g->counter) {
+        v->code = NOT_SUPPORTED, v->type = VALUE_UINT;
+        v->timestamp_us = (long long)((t + unix_minus_monotonic_s()) * 1e6);
+        if (v->field == FIELD_INSTANT && g->instant) power_field(g, t, g->sensor_window_s, v);
+        else if (v->field == FIELD_AVERAGE && g->average) power_field(g, t, 1.0, v);
+        else if (v->field == FIELD_ENERGY && g->counter) {
             v->value.ull = (unsigned long long)floor(counter_j(g, t) * 1000.0);
-            v->type = VALUE_ULONGLONG, v->code = SUCCESS;
+            v->type = VALUE_ULONGLONG, v->code = failing(g, "energy", t);
         }
     }
     return SUCCESS;
 }
 
 int nvmlDeviceGetEnforcedPowerLimit(Gpu *g, unsigned *out) {
-    ENTER(g);
+    ENTER(g, "state");
     *out = (unsigned)(g->limit_w * 1000.0);
     return SUCCESS;
 }
@@ -343,24 +452,24 @@ int nvmlDeviceGetPowerManagementLimit(Gpu *g, unsigned *out) {
     return nvmlDeviceGetEnforcedPowerLimit(g, out);
 }
 int nvmlDeviceGetClockInfo(Gpu *g, unsigned which, unsigned *out) {
-    ENTER(g);
+    ENTER(g, "state");
     *out = which == 2 ? g->memory_mhz : g->sm_mhz;
     return SUCCESS;
 }
 int nvmlDeviceGetTemperature(Gpu *g, unsigned sensor, unsigned *out) {
-    ENTER(g);
+    ENTER(g, "state");
     (void)sensor;
     *out = g->temperature_c;
     return SUCCESS;
 }
 typedef struct { unsigned gpu, memory; } Utilization;
 int nvmlDeviceGetUtilizationRates(Gpu *g, Utilization *out) {
-    ENTER(g);
+    ENTER(g, "state");
     out->gpu = g->utilization, out->memory = g->utilization / 2;
     return SUCCESS;
 }
 int nvmlDeviceGetCurrentClocksEventReasons(Gpu *g, unsigned long long *out) {
-    ENTER(g);
+    ENTER(g, "state");
     *out = t >= g->throttle_at ? g->throttle : 0;
     return SUCCESS;
 }
@@ -373,7 +482,7 @@ int nvmlDeviceGetCurrentClocksThrottleReasons(Gpu *g, unsigned long long *out) {
 typedef struct { unsigned pid; unsigned long long bytes; unsigned gi, ci; } ProcessInfo;
 
 int nvmlDeviceGetComputeRunningProcesses_v3(Gpu *g, unsigned *count, ProcessInfo *out) {
-    ENTER(g);
+    ENTER(g, "processes");
     unsigned size = *count, n = 0;
     for (int i = 0; i < g->process_count; i++) {
         const Process *p = &g->processes[i];
@@ -388,7 +497,7 @@ int nvmlDeviceGetComputeRunningProcesses_v2(Gpu *g, unsigned *count, ProcessInfo
     return nvmlDeviceGetComputeRunningProcesses_v3(g, count, out);
 }
 int nvmlDeviceGetGraphicsRunningProcesses_v3(Gpu *g, unsigned *count, ProcessInfo *out) {
-    ENTER(g);
+    ENTER(g, "processes");
     (void)out;
     *count = 0;
     return SUCCESS;

@@ -8,6 +8,7 @@ import pytest
 
 from tests.nvml.curve import StandinGpu
 from workers.meters.codecarbon import CodeCarbonMeter
+from workers.meters.select import open_meter
 
 pytestmark = pytest.mark.nvml
 
@@ -60,18 +61,43 @@ def test_a_users_configuration_does_not_reach_it(tmp_path, monkeypatch, closing,
     assert [p.name for p in Path(tmp_path).iterdir()] == [".codecarbon.config"]
 
 
-def test_it_counts_the_gpus_of_the_group_only(standin, closing, library, monkeypatch):
+@pytest.fixture
+def smi(library, monkeypatch):
     """CodeCarbon asks for an nvidia-smi on PATH before it tries NVML."""
-    smi = library / "nvidia-smi"
-    smi.write_text("#!/bin/sh\nexit 0\n")
-    smi.chmod(0o755)
+    program = library / "nvidia-smi"
+    program.write_text("#!/bin/sh\nexit 0\n")
+    program.chmod(0o755)
     monkeypatch.setenv("PATH", str(library), prepend=":")
+
+
+def test_it_counts_the_gpus_of_the_group_only(standin, closing, smi):
+    """Neither the sibling nor the processor beside it: the boundary is that of energy_j."""
     standin(StandinGpu(uuid=A, low_w=5000.0), StandinGpu(uuid=B, low_w=400.0))
     meter = closing(CodeCarbonMeter([B]))
     window(meter, 0.0)
     estimate, lasted_s = window(meter, 2.0)
-    assert "1 gpu nvml" in estimate.method
-    assert 350.0 * lasted_s < estimate.energy_estimated_j < 700.0 * lasted_s
+    assert estimate.method.endswith(": 1 gpu nvml")
+    assert estimate.energy_estimated_j == pytest.approx(400.0 * lasted_s, rel=0.1)
+
+
+def test_two_meters_read_the_same_window_and_stay_apart(standin, closing, smi):
+    (gpu, _) = standin(StandinGpu(uuid=A, low_w=300.0), StandinGpu(uuid=B, low_w=5000.0))
+    meter = closing(open_meter(["nvml", "codecarbon"], [A]))
+    assert (meter.name, meter.measures) == ("nvml+codecarbon", True)
+    meter.open()
+    meter.close()  # CodeCarbon has made itself ready
+    meter.open()
+    time.sleep(2.0)
+    reading = meter.close()
+    exact_j = gpu.energy_j(reading.started_ns, reading.ended_ns)
+    assert reading.energy_j == pytest.approx(exact_j, abs=reading.timing_uncertainty_j + 0.01)
+    assert reading.energy_method == "nvml_counter"
+    estimate = reading.estimate
+    assert estimate.method.startswith("codecarbon")
+    # It reads the same counter without waiting for its ticks, and its window is a little longer.
+    assert estimate.energy_estimated_j == pytest.approx(exact_j, rel=0.1)
+    assert estimate.energy_estimated_j != reading.energy_j
+    assert (reading.reasons, estimate.reasons) == ((), ())
 
 
 def test_a_gpu_that_it_does_not_see_is_null_and_not_zero(closing, standin):

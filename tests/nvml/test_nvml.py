@@ -1,8 +1,12 @@
 """The NVML meter on known power curves, through the real binding and the stand-in library."""
 
+import json
 import os
 import signal
+import subprocess
+import sys
 import time
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -10,6 +14,7 @@ import pytest
 from db.errors import NodeUnfit
 from db.records import Reality
 from tests.nvml.curve import StandinGpu
+from workers.meters.gpureport import parse_report
 from workers.meters.nvml import NvmlMeter
 
 pytestmark = pytest.mark.nvml
@@ -279,6 +284,157 @@ def test_a_window_too_short_for_samples_still_counts(standin, meter_of):
     (found,) = window_of(meter_of(A), seconds=0.0).gpus
     assert found.integrated_j is None
     assert found.energy_j is None or found.energy_j > 0
+
+
+def test_a_sensor_that_stops_is_no_measurement_without_a_counter(standin, meter_of):
+    """Its last value goes on being read, under a time stamp that stands."""
+    stops = from_now(2.0)
+    standin(StandinGpu(uuid=A, counter=0, **SQUARE, stale_at=stops), StandinGpu(uuid=B, counter=0))
+    meter = meter_of(A, B)
+    until(stops - 0.3)
+    window = window_of(meter, during=lambda: until(stops + 1.5))
+    found = {g.uuid: g for g in window.gpus}
+    assert (found[A].energy_j, found[A].integrated_j) == (None, None)
+    assert found[A].reasons == ("no_counter", "sensor_stale")
+    assert found[B].energy_j > 0  # a steady reading whose stamp moves is one
+    (again, _) = window_of(meter).gpus
+    assert again.reasons == ("no_counter", "sensor_stale")
+
+
+def test_a_sensor_that_stood_for_a_while_is_noticed_even_if_it_goes_on(standin, meter_of):
+    fails = from_now(2.0)
+    standin(StandinGpu(uuid=A, counter=0, **SQUARE,
+                       failures=(("power", 999, fails, fails + 1.2),)))  # fmt: skip
+    meter = meter_of(A)
+    until(fails - 0.3)
+    (found,) = window_of(meter, during=lambda: until(fails + 1.6)).gpus
+    assert (found.energy_j, found.reasons) == (None, ("no_counter", "sample_gap"))
+
+
+def test_samples_that_stand_while_the_counter_disagrees_are_not_believed(standin, meter_of):
+    """A driver may stamp every read: then the counter tells."""
+    gpu = StandinGpu(uuid=A, **{**SQUARE, "period_s": 300.0, "duty": 0.999}, instant=0, average=0,
+                     stale_at=0.5)  # fmt: skip
+    standin(gpu)
+    (found,) = window_of(meter_of(A), seconds=1.3).gpus
+    assert (found.power_field, found.method) == ("legacy", "counter")
+    assert (found.integrated_j, found.reasons) == (None, ("sensor_stale",))
+
+
+@pytest.mark.parametrize(
+    ("what", "counter", "expected"),
+    [
+        ("energy", 1, ("integrated", ("nvml_error_999",))),
+        ("power", 1, ("counter", ("sample_gap",))),
+        ("power", 0, (None, ("no_counter", "sample_gap"))),
+        ("fields", 0, (None, ("no_counter", "sample_gap"))),
+        ("state", 1, ("counter", ())),
+        ("processes", 1, ("counter", ())),
+        ("all", 1, (None, ("nvml_error_999", "sample_gap"))),
+    ],
+)
+def test_a_query_that_breaks_in_mid_window_costs_what_rests_on_it(
+    standin, meter_of, what, counter, expected
+):
+    breaks = from_now(2.0)
+    standin(StandinGpu(uuid=A, counter=counter, failures=((what, 999, breaks, 0.0),)))
+    meter = meter_of(A)
+    until(breaks - 0.3)
+    (found,) = window_of(meter, during=lambda: until(breaks + 1.0)).gpus
+    assert (found.method, found.reasons) == expected
+    assert (found.energy_j is None) == (expected[0] is None)
+
+
+def test_a_counter_that_stops_in_mid_window_leaves_the_samples(standin, meter_of):
+    stops = from_now(2.0)
+    (gpu,) = standin(StandinGpu(uuid=A, stuck_at=stops, low_w=220.0))
+    meter = meter_of(A)
+    until(stops - 0.3)
+    window = window_of(meter, during=lambda: until(stops + 0.3))
+    (found,) = window.gpus
+    assert (found.method, found.reasons) == ("integrated", ("counter_stuck",))
+    assert found.energy_j == pytest.approx(exact_j(gpu, window), rel=1e-3)
+
+
+# ---- the course of a window --------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("tick_s", [0.02, 0.1])
+def test_a_window_that_is_followed_has_the_course_of_its_counter(standin, meter_of, tick_s):
+    gpus = standin(*(StandinGpu(uuid=u, **SQUARE, tick_s=tick_s, tick_phase_s=0.0013 + 0.007 * i)
+                     for i, u in enumerate((A, B))))  # fmt: skip
+    meter = meter_of(A, B)
+    meter.open(follow=True)
+    time.sleep(1.5)
+    meter.begin_close()
+    reports = [parse_report(raw) for raw in meter._child.receive(30)["gpus"]]
+    for gpu, report in zip(gpus, reports, strict=True):
+        assert len(report.counts) >= 0.8 * 1.5 / tick_s
+        (first_ns, first_mj), *rest = report.counts
+        assert all(a[0] < b[0] and a[1] < b[1] for a, b in pairwise(report.counts))
+        for at_ns, value_mj in rest:
+            # Ticks are known to a bracket, and drawn at 640 W at most.
+            assert (value_mj - first_mj) / 1e3 == pytest.approx(
+                gpu.energy_j(first_ns, at_ns), abs=0.2
+            )
+
+
+def test_the_period_of_the_sensor_is_seen(standin, meter_of):
+    standin(StandinGpu(uuid=A, counter=0, **{**SQUARE, "curve": "noise"}, sensor_phase_s=0.0432))
+    (found,) = window_of(meter_of(A), seconds=2.5).gpus
+    assert found.sensor_period_s == pytest.approx(0.1, rel=0.05)
+    assert 20 <= found.samples <= 27  # not the reads
+
+
+# ---- the stand-in ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("curve", ["constant", "square", "ramp", "burst", "drift", "noise"])
+def test_the_stand_in_and_the_known_curve_are_the_same(standin, curve):
+    (gpu,) = standin(StandinGpu(uuid=A, **{**SQUARE, "curve": curve}, tick_s=0.0,
+                                sensor_phase_s=0.0213))  # fmt: skip
+    for before_ns, joules, watts, between_ns, after_ns in looks_of(A):
+        start_j, end_j = gpu.energy_to_j(before_ns / 1e9), gpu.energy_to_j(between_ns / 1e9)
+        assert start_j - 0.001 <= joules <= end_j + 0.001
+        seen = {round(gpu.sensor_w(at / 1e9), 2) for at in (between_ns, after_ns)}
+        assert any(watts == pytest.approx(w, abs=0.02) for w in seen)
+
+
+def test_a_counter_may_add_up_what_the_sensor_shows(standin):
+    (gpu,) = standin(StandinGpu(uuid=A, **SQUARE, tick_s=0.0, accumulates=1,
+                                origin_s=time.monotonic() - 5.0))  # fmt: skip
+    steps = [(later[3], later[1] - first[1]) for first, later in pairwise(looks_of(A))]
+    taken = [(between_ns, step_j) for between_ns, step_j in steps if step_j > 0]
+    assert len(taken) >= 3
+    for between_ns, step_j in taken:
+        assert step_j == pytest.approx(0.1 * gpu.sensor_w(between_ns / 1e9), abs=0.002)
+
+
+def test_a_tick_that_comes_late_does_so_within_its_jitter(standin):
+    (gpu,) = standin(StandinGpu(uuid=A, low_w=100.0, tick_s=0.02, tick_jitter_s=0.01))
+    values = {joules for _, joules, *_ in looks_of(A, pause_s=0.001, count=400)}
+    late_s = [(joules / 100.0 - gpu.tick_phase_s) % 0.02 for joules in sorted(values)]
+    assert all(-1e-4 <= s <= 0.0101 or s >= 0.0199 for s in late_s)
+    assert max(late_s) - min(late_s) > 0.004
+
+
+def looks_of(uuid, count=12, pause_s=0.037):
+    """Return (ns, joules, watts, ns, ns) of looks through the binding, in a process of its own."""
+    code = (
+        "import json, time\n"
+        "from workers.meters.binding import Library\n"
+        "with Library() as library:\n"
+        "    (gpu,) = library.gpus()\n"
+        "    looks = []\n"
+        f"    for _ in range({count}):\n"
+        "        before, mj = time.monotonic_ns(), gpu.energy_mj()\n"
+        "        between, watts = time.monotonic_ns(), gpu.power().watts\n"
+        "        looks.append((before, mj / 1e3, watts, between, time.monotonic_ns()))\n"
+        f"        time.sleep({pause_s})\n"
+        "print(json.dumps(looks))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    return json.loads(done.stdout)
 
 
 def test_a_sampler_that_dies_costs_its_window_and_no_other(standin, meter_of):

@@ -20,6 +20,9 @@ from db.records import (
     Loaded,
     ModelSpec,
     Outcome,
+    Phase,
+    PhaseEnergy,
+    PhaseMethod,
     Reality,
     Weights,
     Window,
@@ -80,6 +83,12 @@ def filled(server: EmbeddedPostgres, name: str) -> Iterator[Filled]:
         )
 
 
+PHASES = tuple(
+    PhaseEnergy(phase=phase, method=PhaseMethod.STEPS, duration_s=1.0, energy_j=4.0, tokens=8)
+    for phase in (Phase.PREFILL, Phase.DECODE)
+)
+
+
 def fill(store: Store) -> tuple[uuid.UUID, uuid.UUID]:
     campaign = _campaign(store)
     leases = Leases(store, LeasePolicy(max_faults=1))
@@ -88,7 +97,7 @@ def fill(store: Store) -> tuple[uuid.UUID, uuid.UUID]:
         claim = leases.claim(campaign, _engine(store, ENGINE), simulated)
         assert claim is not None
         marks = ["short_window"] if joules < 12 else []
-        windows = [repeat(n, reading(joules + n)) for n in range(3)]
+        windows = [repeat(n, reading(joules + n), phases=PHASES) for n in range(3)]
         leases.finish(claim.lease_id, simulated, measurement(*windows, marks=marks))
     claim = leases.claim(campaign, _engine(store, ENGINE), simulated)
     assert claim is not None

@@ -50,13 +50,14 @@ def measure(world: World, *marks: str) -> int:
     return claim.task_id
 
 
-def quarantine(world: World, *, faults: int = 1) -> int:
-    """Fail the next task for good; returns its id."""
-    strict = world.under(LeasePolicy(max_faults=faults))
+def quarantine(world: World, *, faults: int = 1, gate: str | None = None) -> int:
+    """Fail the next task for good, by faults or by a gate; returns its id."""
+    strict = world.under(LeasePolicy(max_faults=faults, max_invalid=faults))
+    outcome = Outcome.INVALID if gate else Outcome.FAULTED
     for _ in range(faults):
         session = world.session()
         claim = world.claim(session, strict)
-        strict.give_back(claim.lease_id, session, Outcome.FAULTED, kind="deadline")
+        strict.give_back(claim.lease_id, session, outcome, kind=gate or "deadline")
     assert world.state(claim.task_id) == "quarantined"
     return claim.task_id
 
@@ -157,11 +158,15 @@ def test_retry_leaves_results_alone_unless_a_gate_is_named(world: World) -> None
     assert reason == "retry: short_window"
 
 
-def test_retry_with_a_gate_takes_quarantined_tasks_too(world: World) -> None:
-    failed, marked = quarantine(world), measure(world, "short_window")
-    mended = retry(world.store, Selection(gate="short_window"))
+def test_retry_with_a_gate_takes_what_that_gate_voided_and_nothing_else(store: Store) -> None:
+    world = World(store, [task(1), task(2), task(4)])
+    voided, failed = quarantine(world, gate="no_energy"), quarantine(world)
+    marked = measure(world, "no_energy")
+    assert retry(world.store, Selection(gate="short_window")) == ()
+    mended = retry(world.store, Selection(gate="no_energy"))
     assert {m.was for m in mended} == {TaskState.QUARANTINED, TaskState.DONE}
-    assert (world.state(failed), world.state(marked)) == ("pending", "pending")
+    found = [world.state(each) for each in (voided, marked, failed)]
+    assert found == ["pending", "pending", "quarantined"]
 
 
 def test_retry_takes_the_named_tasks_only(world: World) -> None:

@@ -255,6 +255,14 @@ ILLEGAL = {
     "windows_estimate_is_finite_check": "update windows set estimate_method = 'x', "
     "energy_estimated_j = 'NaN'",
     "windows_counts_check": "update windows set requests = -1",
+    "phases_phase_check": "{phase} select id, 'idle', 'steps', 1, 1 from windows",
+    "phases_method_check": "{phase} select id, 'decode', 'guess', 1, 1 from windows",
+    "phases_missing_has_reason_check": "{phase} select id, 'decode', 'steps', 1, null from windows",
+    "phases_energy_is_measured_check": "{phase} select id, 'decode', 'steps', 1, 0 from windows",
+    "phases_energy_has_duration_check": "{phase} select id, 'decode', 'steps', 0, 1 from windows",
+    "phases_tokens_are_counted_check": "insert into phases (window_id, phase, method, duration_s, "
+    "energy_j, tokens) select id, 'decode', 'steps', 1, 1, 0 from windows",
+    "phases_window_id_fkey": "{phase} values (0, 'decode', 'steps', 1, 1)",
     "windows_attempt_id_ordinal_key": "update windows set ordinal = 0",
     "windows_attempt_id_fkey": "update windows set attempt_id = 0",
     "windows_session_id_fkey": "update windows set session_id = gen_random_uuid()",
@@ -263,6 +271,7 @@ ILLEGAL = {
     "campaign_tasks_task_id_fkey": "insert into campaign_tasks select id, 0 from campaigns",
 }
 COPY = "insert into attempts (task_id, number, lease_id, session_id, outcome, closed_at)"
+PHASE = "insert into phases (window_id, phase, method, duration_s, energy_j)"
 
 
 @pytest.mark.parametrize("rule", ILLEGAL)
@@ -271,7 +280,7 @@ def test_an_illegal_row_is_refused(rule: str, world: World) -> None:
     windows = measurement(repeat(0), repeat(1))
     world.leases.finish(done.lease, done.session, windows)
     with pytest.raises(IntegrityError) as refused:
-        world.sql(ILLEGAL[rule].format(copy=COPY))
+        world.sql(ILLEGAL[rule].format(copy=COPY, phase=PHASE))
     assert isinstance(refused.value.orig, psycopg.Error)
     assert refused.value.orig.diag.constraint_name == rule
 

@@ -38,6 +38,7 @@ def assignment(store, engine: EngineSpec = LLAMA, *, batches=(1, 2, 4), **change
         limits=Limits(context_tokens=128, batch_size=4),
         meters=("auto",),
         interval_s=0.1,
+        calibration={},
         gates={},
         weights_folder="/nowhere",
         board=CATALOG.board("rtx-a6000"),
@@ -86,6 +87,20 @@ def test_a_session_drains_its_engine_and_writes_what_was_done(store):
     assert ask(store, "select meter from sessions") == [("roofline",)]
     rows = ask(store, "select distinct reality, energy_method, repeats from measurements")
     assert rows == [("simulated", "roofline", 3)]
+
+
+def test_a_session_writes_the_phases_of_every_repeat(store):
+    run(assignment(store, batches=(2,)))
+    found = ask(
+        store,
+        "select phase, method, repeats, energy_j > 0, timing_uncertainty_j, tokens, reasons"
+        " from phase_energy order by 1",
+    )
+    [(batches,)] = ask(store, "select sum(batches) from windows where kind = 'repeat'")
+    assert found == [
+        ("decode", "steps", 3, True, None, batches * 2 * 15, []),
+        ("prefill", "steps", 3, True, None, batches * 2 * 64, []),
+    ]
 
 
 def test_a_second_session_of_a_drained_engine_loads_nothing(store):

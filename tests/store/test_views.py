@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from db.asking import shipped
 from db.embedded import EmbeddedPostgres
 from db.mending import Selection, void
 from db.records import (
@@ -134,6 +135,53 @@ def test_the_half_width_of_any_number_of_repeats(
     assert found == pytest.approx(quantile * deviation / math.sqrt(repeats), rel=1e-3)
 
 
+def accurate(energies_j: Sequence[float], **more: Sequence[Any]) -> tuple[Task, list[Window]]:
+    """A real task whose windows carry more of the meters' words, one value a window."""
+    wanted, windows = real(energies_j)
+    said = [dict(zip(more, values, strict=True)) for values in zip(*more.values(), strict=True)]
+    return wanted, [
+        replace(window, reading=replace(window.reading, **words))
+        for window, words in zip(windows, said, strict=True)
+    ]
+
+
+def test_the_half_width_holds_the_timing_of_each_window(world: World) -> None:
+    """Equal repeats of 1.5 J per token, each ± 6 J over 20 tokens: 0.3 / √3."""
+    measured(world, *accurate([30.0] * 3, timing_uncertainty_j=[6.0] * 3))
+    row = only(world, "measurements")
+    width = row.joules_per_output_token_within_session_half_width
+    assert width == pytest.approx(0.3 / math.sqrt(3))
+    assert row.timing_uncertainty_j == pytest.approx(6.0 * math.sqrt(3))
+
+
+def test_the_accuracy_of_the_sensors_is_weighted_by_joules_and_stays_apart(world: World) -> None:
+    measured(world, *accurate([30.0, 90.0], sensor_accuracy=[0.02, 0.06]))
+    row = only(world, "measurements")
+    assert row.sensor_accuracy == pytest.approx(0.05)
+    assert [r.sensor_accuracy for r in world.sql("select * from repeats order by ordinal")] == [
+        0.02, 0.06,
+    ]  # fmt: skip
+    spread = 12.706 * 3.0 / math.sqrt(2) / math.sqrt(2)  # 1.5 and 4.5 J per token
+    width = row.joules_per_output_token_within_session_half_width
+    assert width == pytest.approx(spread, rel=1e-3)
+
+
+def test_a_sensor_that_is_not_calibrated_leaves_the_accuracy_unknown(world: World) -> None:
+    measured(world, *accurate([30.0, 90.0], sensor_accuracy=[0.02, None]))
+    assert only(world, "measurements").sensor_accuracy is None
+
+
+def test_two_meters_are_compared_window_by_window(world: World) -> None:
+    guesses = [EnergyEstimate(energy_estimated_j=j, method="codecarbon 3") for j in (33.0, 36.0)]
+    measured(world, *accurate([30.0, 40.0], estimate=guesses))
+    found = world.sql(shipped()["meters"].sql)
+    assert [(r.repeat, r.energy_j, r.energy_estimated_j) for r in found] == [
+        (0, 30.0, 33.0), (1, 40.0, 36.0),
+    ]  # fmt: skip
+    assert [r.relative_difference for r in found] == [pytest.approx(0.1), pytest.approx(-0.1)]
+    assert only(world, "measurements").energy_j == 70.0
+
+
 def test_one_repeat_has_no_half_width(world: World) -> None:
     measured(world, *real([30.0]))
     row = only(world, "measurements")
@@ -224,15 +272,16 @@ def test_idle_power_of_the_session_is_taken_off_beside_the_gross_value(world: Wo
         write_windows(connection, idle[-1:], session, None)
     row = only(world, "measurements")
     assert row.backend_version == "0.32.0"
-    assert row.idle_resident_w == pytest.approx(20.0)
+    assert (row.idle_empty_w, row.idle_resident_w) == (pytest.approx(1.0), pytest.approx(20.0))
     assert row.energy_j == 180.0
     assert row.energy_net_j == pytest.approx(180.0 - 20.0 * 6.0)
+    assert row.net_joules_per_output_token == pytest.approx((180.0 - 20.0 * 6.0) / 60)
 
 
 def test_without_an_idle_window_there_is_no_net_energy(world: World) -> None:
     measured(world, *real([30.0]))
     row = only(world, "measurements")
-    assert (row.idle_resident_w, row.energy_net_j) == (None, None)
+    assert (row.idle_empty_w, row.idle_resident_w, row.energy_net_j) == (None, None, None)
 
 
 # ---- what counts -------------------------------------------------------------------------------

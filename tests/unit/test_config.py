@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from campaign.redaction import redact
 from campaign.settings import Settings
 from db.errors import ConfigError
 from db.records import Reality
+from workers.validity import Gates
 
 
 def problems(*overrides: str) -> list[str]:
@@ -90,6 +92,40 @@ def test_a_value_wins_over_the_group_beside_it() -> None:
 
 def test_several_engines_are_an_axis() -> None:
     assert load(["engine=[transformers,vllm]"]).blocks["grid"].backend == ("transformers", "vllm")
+
+
+def test_several_meters_read_the_same_windows_and_are_no_axis() -> None:
+    settings = load(["+grid=quickstart", "meter=[nvml,codecarbon]"])
+    assert settings.meter.names == ("nvml", "codecarbon")
+    assert settings.blocks == load(["+grid=quickstart"]).blocks
+    assert load(["meter=rapl"]).meter.names == ("rapl",)
+    assert load(["meter=[nvml,rapl]", "meter.names=[auto]"]).meter.names == ("auto",)
+    assert problems("meter=nvml,codecarbon") == [
+        "meter: 'nvml,codecarbon' names several options; write meter=[nvml,codecarbon]"
+    ]
+    assert problems("meter=[nvml,codecabron]")[0].endswith("did you mean codecarbon?")
+
+
+def test_options_of_ones_own_add_their_meters(tmp_path: Path) -> None:
+    (tmp_path / "meter").mkdir()
+    (tmp_path / "meter" / "mine.yaml").write_text("names: [rapl]\ninterval_s: 0.05\n")
+    meter = load([f"hydra.searchpath=['file://{tmp_path}']", "meter=[nvml,mine]"]).meter
+    assert (meter.names, meter.interval_s) == (("nvml", "rapl"), 0.05)
+
+
+def test_sensors_are_calibrated_by_board_or_gpu() -> None:
+    meter = load(["meter.calibration.h100-sxm-80gb=0.03", "meter.calibration.GPU-0a-1=0.01"]).meter
+    assert meter.calibration == {"h100-sxm-80gb": 0.03, "GPU-0a-1": 0.01}
+    assert load([]).meter.calibration == {}
+    (line,) = problems("meter.calibration.h100-sxm-80gb=3")
+    assert "3 is no relative accuracy; for 3 % write meter.calibration.h100-sxm-80gb=0.03" in line
+    assert "not a number" in problems("meter.calibration.t4=good")[0]
+    assert "above zero" in problems("meter.calibration.t4=0")[0]
+
+
+def test_the_gates_have_every_threshold_in_the_configuration() -> None:
+    root = yaml.safe_load((CONF / "config.yaml").read_text())
+    assert root["meter"]["gates"] == {f.name: f.default for f in fields(Gates)}
 
 
 def test_a_block_keeps_the_flags_a_value_does_not_name() -> None:

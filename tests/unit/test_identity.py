@@ -41,6 +41,7 @@ QUICK = MeasurementProtocol(
     warmup_agree=2, warmup_tolerance=0.2, idle_s=2.0,
 )  # fmt: skip
 LONG = replace(QUICK, name="publication", window_s=30.0, energy="measured")
+THOROUGH = replace(LONG, phases="both")
 
 
 def key(
@@ -60,6 +61,10 @@ def key(
         (
             key(REAL, protocol=LONG),
             "v1:873c8491950086cb3b5489fd28f5b4efbc3f5a453de912710507b6f14c6a65c8",
+        ),
+        (
+            key(REAL, protocol=THOROUGH),
+            "v1:22e9765d7b76fa1a73b82e6e005046967318aa3a26ee8a37c1855b3add723867",
         ),
         (
             key(reality=Reality.SIMULATED, replicate=3),
@@ -104,10 +109,11 @@ def test_every_field_of_an_engine_changes_the_key() -> None:
 
 
 def test_every_number_of_the_protocol_changes_the_key() -> None:
-    names = [f.name for f in fields(MeasurementProtocol) if f.name not in ("name", "energy")]
-    changed = {key(protocol=replace(QUICK, **{n: getattr(QUICK, n) + 1})) for n in names}
-    changed.add(key(protocol=replace(QUICK, energy="measured")))
-    assert len(changed | {key()}) == len(names) + 2
+    words = {"energy": "measured", "phases": "both"}
+    numbers = {f.name for f in fields(MeasurementProtocol)} - {"name", *words}
+    changes = {**words, **{name: getattr(QUICK, name) + 1 for name in numbers}}
+    changed = {key(protocol=replace(QUICK, **{n: value})) for n, value in changes.items()}
+    assert len(changed | {key()}) == len(changes) + 1
 
 
 def test_reality_and_replicate_change_the_key() -> None:

@@ -7,14 +7,8 @@ from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
 from tests.nvml.curve import StandinGpu
-from workers.meters.integrate import (
-    Edge,
-    advanced,
-    counter_energy,
-    integrate,
-    largest_gap_ns,
-    power_at,
-)
+from workers.meters.counting import Edge, advanced, counter_energy
+from workers.meters.integrate import Sensor, integrate, largest_gap_ns, power_at
 
 S = 1_000_000_000
 T0 = 1000 * S
@@ -25,7 +19,7 @@ unhurried = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow]
 
 curves = st.builds(
     StandinGpu,
-    curve=st.sampled_from(["constant", "square", "ramp", "burst"]),
+    curve=st.sampled_from(["constant", "square", "ramp", "burst", "drift", "noise"]),
     low_w=st.floats(20, 200), high_w=st.floats(200, LIMIT_W),
     period_s=st.floats(0.05, 7), duty=st.floats(0.05, 0.95),
     tick_s=st.sampled_from([0.001, 0.02, 0.1]), tick_phase_s=st.floats(0, 0.1),
@@ -155,7 +149,8 @@ def test_the_trapezoid_is_exact_for_a_polygon(watts, step_ms, cut):
     times = [T0 + i * step_ms * 1_000_000 for i in range(len(watts))]
     span = times[-1] - times[0]
     window = (times[0] + round(cut[0] * span), times[0] + round(cut[1] * span))
-    integral = integrate(times, watts, window, max_gap_ns=S)
+    # Reads no denser than the sensor's values: each is one.
+    integral = integrate(times, watts, window, max_gap_ns=S, sensor=Sensor(period_s=step_ms / 1e3))
     assume(integral is not None)
     fine = [window[0] + (window[1] - window[0]) * i // 4000 for i in range(4001)]
     corners = sorted({*fine, *(t for t in times if window[0] <= t <= window[1])})
@@ -206,8 +201,37 @@ def test_a_varying_curve_has_a_wider_half_width_than_a_steady_one():
     window = (T0, T0 + 2 * S)
     steady = integrate(times, [300.0] * 21, window, max_gap_ns=S)
     varying = integrate(times, [100.0, 500.0] * 10 + [100.0], window, max_gap_ns=S)
-    assert steady.half_width_j == 0.0
+    assert steady.half_width_j < 0.04 * steady.energy_j
     assert varying.half_width_j > 0.1 * varying.energy_j
+
+
+def test_a_value_read_again_and_again_is_one_sample_per_period():
+    """Otherwise reading faster would make a sensor look better than it is."""
+    window = (T0, T0 + 2 * S)
+    seen = [100.0, 500.0] * 10 + [100.0]
+    once = integrate([T0 + i * S // 10 for i in range(21)], seen, window, max_gap_ns=S)
+    often = integrate([T0 + i * S // 100 for i in range(210)],
+                      [seen[i // 10] for i in range(210)], window, max_gap_ns=S)  # fmt: skip
+    assert often.samples == once.samples
+    assert often.half_width_j == pytest.approx(once.half_width_j, rel=0.05)
+
+
+def test_samples_that_are_old_are_moved_back_in_time():
+    times = [T0 + i * S // 10 for i in range(41)]
+    rising = [100.0 + 10 * i for i in range(41)]
+    window = (T0 + S, T0 + 3 * S)
+    fresh = integrate(times, rising, window, max_gap_ns=S)
+    old = integrate(times, rising, window, max_gap_ns=S, sensor=Sensor(lag_s=0.5))
+    assert old.energy_j == pytest.approx(fresh.energy_j + 50 * 2.0)
+
+
+def test_samples_of_an_unsure_age_have_wider_edges():
+    times = [T0 + i * S // 10 for i in range(41)]
+    step = [100.0] * 20 + [400.0] * 21
+    window = (T0 + S, T0 + 2 * S)
+    sharp = integrate(times, step, window, max_gap_ns=S)
+    blurred = integrate(times, step, window, max_gap_ns=S, sensor=Sensor(unsure_s=0.5))
+    assert math.hypot(blurred.half_width_j, 0.0) >= math.hypot(sharp.half_width_j, 150.0)
 
 
 @unhurried

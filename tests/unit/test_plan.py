@@ -110,8 +110,11 @@ def test_asking_a_store_that_is_not_there_counts_zero_and_makes_none(tmp_path: P
 
 def test_hours_are_windows_and_idle_windows() -> None:
     found = described("protocol=publication", "workload.batch_size=[1,2]")
-    assert found["estimated_hours"] == pytest.approx((2 * 5 * 30 + 3 * 60) / 3600, abs=1e-4)
+    whole_and_prefill = 2 * 5 * 30 * 2
+    assert found["estimated_hours"] == pytest.approx((whole_and_prefill + 180) / 3600, abs=1e-4)
     assert "lower bound" in str(found["estimate"])
+    steps = described("protocol=publication", "protocol.phases=steps", "workload.batch_size=[1,2]")
+    assert steps["estimated_hours"] == pytest.approx((300 + 180) / 3600, abs=1e-4)
 
 
 def test_hours_shrink_with_what_is_done_and_with_boards() -> None:

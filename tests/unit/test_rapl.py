@@ -88,6 +88,51 @@ def test_a_counter_too_small_for_the_window_tells_nothing(tree):
     assert "rapl_wrap_ambiguous" in energy.reasons
 
 
+def test_zones_that_are_listed_inside_each_other_too_count_once(tree):
+    """The kernel shows a zone in its parent's folder and again, as a link, beside it."""
+    tree.zone("intel-rapl:0", "package-0", 1_000_000)
+    tree.zone("intel-rapl:0/intel-rapl:0:0", "dram", 500_000)
+    (tree.root / "intel-rapl:0:0").symlink_to(tree.root / "intel-rapl:0" / "intel-rapl:0:0")
+    (tree.root / "intel-rapl").mkdir()
+    energy = metered(tree, rapl_0=3_000_000, rapl_0_0=1_500_000)
+    assert (energy.package_j, energy.dram_j) == (pytest.approx(2.0), pytest.approx(1.0))
+
+
+def test_several_sockets_wrap_each_at_its_own_range(tree):
+    tree.zone("intel-rapl:0", "package-0", RANGE_UJ - 1_000_000)
+    tree.zone("intel-rapl:1", "package-1", 65_532_610_987 - 500_000, range_uj=65_532_610_987)
+    energy = metered(tree, rapl_0=1_000_000, rapl_1=1_500_000)
+    assert energy.package_j == pytest.approx(4.0)
+
+
+def test_a_counter_that_was_reset_is_no_wrap(tree):
+    """Half of a range in a moment would be more than any package draws."""
+    tree.zone("intel-rapl:0", "package-0", RANGE_UJ // 2)
+    energy = metered(tree, rapl_0=1_000_000)
+    assert (energy.package_j, energy.method) == (None, None)
+    assert "rapl_reset" in energy.reasons
+
+
+def test_a_counter_that_stands_still_is_never_zero_joules(tree):
+    """Virtual machines offer such counters."""
+    tree.zone("intel-rapl:0", "package-0", 1_000_000)
+    tree.zone("intel-rapl:0:0", "dram", 0)
+    energy = metered(tree, rapl_0=2_000_000)
+    assert (energy.package_j, energy.dram_j) == (pytest.approx(1.0), None)
+    assert energy.reasons == ("rapl_stuck",)
+    assert metered(tree).package_j is None
+
+
+@pytest.mark.parametrize("file", ["name", "max_energy_range_uj"])
+def test_a_zone_that_does_not_say_what_it_is_is_no_reason_to_sum_the_rest(tree, file):
+    tree.zone("intel-rapl:0", "package-0")
+    tree.zone("intel-rapl:1", "package-1")
+    (tree.root / "intel-rapl:1" / file).unlink()
+    assert RaplMeter(tree.root).why_not == ("rapl_unreadable",)
+    energy = metered(tree, rapl_0=1_000_000)
+    assert (energy.package_j, energy.reasons) == (None, ("rapl_unreadable",))
+
+
 def test_no_tree_is_absent_and_says_so(tmp_path):
     meter = RaplMeter(tmp_path / "nothing")
     assert meter.why_not == ("rapl_absent",)

@@ -9,6 +9,7 @@ import pytest
 from db.errors import InvalidMeasurement
 from db.records import (
     Batch,
+    CpuEnergy,
     GpuEnergy,
     MeasurementProtocol,
     Reading,
@@ -18,7 +19,7 @@ from db.records import (
     WindowKind,
     Workload,
 )
-from workers.validity import Gates, check_batch, half_width, judge
+from workers.validity import Gates, check_batch, half_width, judge, relative_half_width
 
 WORK = Workload(input_tokens=8, output_tokens=4, batch_size=2)
 PROTOCOL = MeasurementProtocol(
@@ -41,7 +42,17 @@ GPU = GpuEnergy(
     counter_j=500.0,
     integrated_j=501.0,
     timing_uncertainty_j=0.5,
+    integrated_uncertainty_j=1.5,
     temperature_c=60.0,
+)
+#: A board without a counter: its energy rests on a sensor that looks every 100 ms.
+BLIND = replace(
+    GPU,
+    method="integrated",
+    counter_j=None,
+    integrated_j=500.0,
+    timing_uncertainty_j=1.5,
+    sensor_period_s=0.1,
 )
 
 
@@ -60,7 +71,9 @@ def batch(*requests, hits=0) -> Batch:
     )
 
 
-def window(ordinal=0, *, gpu=GPU, energy_j=500.0, seconds=6.0, reasons=()) -> Window:
+def window(
+    ordinal=0, *, gpu=GPU, energy_j=500.0, seconds=6.0, reasons=(), width_j=0.5, cpu=None, **done
+) -> Window:
     reading = Reading(
         started_ns=0,
         ended_ns=int(seconds * 1e9),
@@ -68,12 +81,13 @@ def window(ordinal=0, *, gpu=GPU, energy_j=500.0, seconds=6.0, reasons=()) -> Wi
         reality=Reality.REAL,
         energy_j=energy_j,
         energy_method=None if energy_j is None else "nvml_counter",
+        timing_uncertainty_j=None if energy_j is None else width_j,
         gpus=(gpu,),
+        cpu=cpu,
         reasons=reasons,
     )
-    return Window(
-        kind=WindowKind.REPEAT, ordinal=ordinal, reading=reading, requests=20, output_tokens=80
-    )
+    work = {"requests": 20, "output_tokens": 80, "batches": 7, **done}
+    return Window(kind=WindowKind.REPEAT, ordinal=ordinal, reading=reading, **work)
 
 
 def marks(*windows, foreign=(), protocol=PROTOCOL):
@@ -152,10 +166,65 @@ def test_missing_energy_marks_where_any_will_do_and_voids_where_it_was_asked_for
         ({"gpu": replace(GPU, throttle_reasons=("sw_power_cap",))}, "throttled_power"),
         ({"gpu": replace(GPU, reasons=("sample_gap",))}, "sample_gap"),
         ({"gpu": replace(GPU, temperature_c=71.0)}, "temperature_drift"),
+        ({"cpu": CpuEnergy(reasons=("shared_node",))}, "shared_node"),
+        ({"gpu": BLIND, "itl_s": 0.1}, "aliased"),
+        ({"gpu": BLIND, "batches": 60}, "aliased"),
     ],
 )
 def test_each_mark_has_its_own_cause(change, mark):
     assert marks(window(), window(1), window(2, **change)) == (mark,)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"seconds": 5.0},
+        {"gpu": replace(GPU, temperature_c=65.0)},
+        {"gpu": replace(GPU, throttle_reasons=("applications_clocks",))},
+        {"gpu": replace(GPU, sensor_period_s=0.1), "itl_s": 0.1},  # its counter sees everything
+        {"gpu": replace(BLIND, sensor_period_s=None), "itl_s": 0.1},
+        {"gpu": BLIND, "itl_s": 0.0643},
+        {"cpu": CpuEnergy(package_j=50.0, reasons=("rapl_no_dram",))},
+    ],
+)
+def test_a_cause_that_is_not_quite_there_marks_nothing(change):
+    assert marks(window(), window(1), window(2, **change)) == ()
+
+
+def test_counter_and_samples_may_differ_by_both_uncertainties_and_the_threshold():
+    """500 J: 0.5 J of the counter, 1.5 J of the samples and 2 % are 12 J."""
+    for integrated_j, expected in ((488.1, ()), (487.9, ("counter_disagrees",))):
+        gpu = replace(GPU, integrated_j=integrated_j)
+        assert marks(window(gpu=gpu), window(1), window(2)) == expected
+    without = replace(GPU, integrated_j=489.0, integrated_uncertainty_j=None)
+    assert marks(window(gpu=without), window(1), window(2)) == ("counter_disagrees",)
+
+
+def test_a_sibling_marks_nothing():
+    sibling = replace(BLIND, sibling=True, throttle_reasons=("sw_power_cap",))
+    assert marks(window(gpu=sibling, itl_s=0.1), window(1), window(2)) == ()
+
+
+def test_a_mark_is_told_once():
+    hot = replace(GPU, throttle_reasons=("sw_power_cap",))
+    assert marks(*(window(i, gpu=hot) for i in range(3))) == ("throttled_power",)
+
+
+def test_the_interval_holds_the_timing_of_the_windows_and_the_spread_of_the_repeats():
+    """Equal repeats have no spread: 40 J of 500 J per window leave 8 % / √3."""
+    equal = [window(i, width_j=40.0) for i in range(3)]
+    assert relative_half_width(equal) == pytest.approx(0.08 / 3**0.5)
+    assert marks(*equal, protocol=replace(PROTOCOL, interval_target=0.04)) == ("interval_wide",)
+    assert marks(*equal, protocol=replace(PROTOCOL, interval_target=0.05)) == ()
+    spread = [window(i, energy_j=joules, width_j=0.0) for i, joules in enumerate((490, 500, 510))]
+    assert relative_half_width(spread) == pytest.approx(4.303 * 0.02 / 3**0.5, rel=1e-3)
+
+
+def test_without_joules_in_every_window_the_interval_is_of_the_time():
+    """Joules of one repeat and seconds of another are no spread."""
+    some = [window(), window(1, energy_j=None, reasons=("no_samples",)), window(2)]
+    assert relative_half_width(some) == pytest.approx(0.0)
+    assert marks(*some) == ("no_energy",)
 
 
 def test_half_width_is_students_t_over_the_repeats():

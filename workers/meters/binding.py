@@ -10,7 +10,7 @@ import importlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from types import ModuleType
-from typing import Self, TypeVar
+from typing import NamedTuple, Self, TypeVar
 
 T = TypeVar("T")
 
@@ -69,6 +69,13 @@ class Telemetry:
     memory_clock_mhz: float | None
     temperature_c: float | None
     utilization_pct: float | None
+
+
+class Power(NamedTuple):
+    """The power in watts, and when the driver says it was read, Unix us; None where it does not."""
+
+    watts: float
+    stamp_us: int | None
 
 
 class Library:
@@ -146,7 +153,7 @@ class Gpu:
         """Prefer the instant power, then the 1 s average, then the call older drivers have."""
         for field in ("instant", "average", "legacy"):
             try:
-                self._power_w(field)
+                self._power(field)
             except SensorError as error:
                 if error.reason == "gpu_lost":
                     raise
@@ -154,22 +161,35 @@ class Gpu:
             return field
         return None
 
-    def power_w(self) -> float:
-        """Read the board's power in watts from `power_field`."""
+    def power(self) -> Power:
+        """Read the board's power from `power_field`."""
         if self.power_field is None:
             raise SensorError("not_supported")
-        return self._power_w(self.power_field)
+        return self._power(self.power_field)
 
-    def _power_w(self, field: str) -> float:
+    @property
+    def averaged(self) -> bool:
+        """Whether `power_field` is a mean over a second, by NVML's documentation.
+
+        The legacy call is one from Ampere on, but not on GA100 (A100, A30).
+        """
+        if self.power_field == "legacy":
+            architecture = self._maybe(self._nvml.nvmlDeviceGetArchitecture, self._handle)
+            recent = architecture is not None and architecture >= self._nvml.NVML_DEVICE_ARCH_AMPERE
+            return recent and not any(name in self.name for name in ("A100", "A30"))
+        return self.power_field == "average"
+
+    def _power(self, field: str) -> Power:
         nvml = self._nvml
         if field == "legacy":
-            return float(self._ask(nvml.nvmlDeviceGetPowerUsage, self._handle)) / 1e3
+            milliwatts = self._ask(nvml.nvmlDeviceGetPowerUsage, self._handle)
+            return Power(float(milliwatts) / 1e3, None)
         instant, average = nvml.NVML_FI_DEV_POWER_INSTANT, nvml.NVML_FI_DEV_POWER_AVERAGE
         number = instant if field == "instant" else average
         value = self._ask(nvml.nvmlDeviceGetFieldValues, self._handle, [number])[0]
         if value.nvmlReturn != nvml.NVML_SUCCESS:
             raise SensorError(_REASONS.get(value.nvmlReturn, f"nvml_error_{value.nvmlReturn}"))
-        return float(value.value.uiVal) / 1e3
+        return Power(float(value.value.uiVal) / 1e3, int(value.timestamp) or None)
 
     def power_limit_w(self) -> float | None:
         """Return the enforced power limit in watts."""

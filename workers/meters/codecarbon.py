@@ -27,7 +27,10 @@ def why_not() -> tuple[str, ...]:
 
 
 class CodeCarbonMeter:
-    """Estimates CPU and memory of the machine, and the group's GPUs if it has any."""
+    """Estimates what the board group draws: its GPUs, or CPU and memory of a machine without.
+
+    The boundary is that of the measured energy, so that both can be compared on one window.
+    """
 
     def __init__(self, gpu_uuids: Sequence[str] = ()) -> None:
         """Start the child, which makes itself ready while the caller goes on."""
@@ -104,9 +107,9 @@ class _Tracker:
         return {key: float(getattr(data, key)) for key in keys}
 
     def close(self) -> Message:
-        """Return the window's joules; GPUs count only if the group has some."""
+        """Return the window's joules, of the GPUs alone if the group has some."""
         data = self._stop()
-        parts = ["cpu_energy", "ram_energy", *(["gpu_energy"] if self._gpu_uuids else [])]
+        parts = ["gpu_energy"] if self._gpu_uuids else ["cpu_energy", "ram_energy"]
         silent = [p for p in parts if data[p] <= 0.0 or (p == "gpu_energy" and self._missing)]
         reason = f"codecarbon_no_{silent[0]}" if silent else None
         return {"energy_j": sum(data[p] for p in parts) * JOULES_PER_KWH, "reason": reason}
@@ -114,6 +117,9 @@ class _Tracker:
     @property
     def method(self) -> str:
         """Say what the estimate is made of."""
+        version = importlib.metadata.version("codecarbon")
+        if self._gpu_uuids:
+            return f"codecarbon {version}: {len(self._gpu_uuids)} gpu nvml"
         parts = []
         for hardware in getattr(self._tracker, "_hardware", ()):
             mode, tdp_w = getattr(hardware, "_mode", None), getattr(hardware, "_tdp", None)
@@ -122,8 +128,7 @@ class _Tracker:
             elif mode is not None:
                 parts.append(f"cpu {mode}")
         parts.append(f"ram {self._last['ram_power']:g} W")
-        parts += [f"{len(self._gpu_uuids)} gpu nvml"] if self._gpu_uuids else []
-        return f"codecarbon {importlib.metadata.version('codecarbon')}: {', '.join(parts)}"
+        return f"codecarbon {version}: {', '.join(parts)}"
 
 
 def _indices(gpu_uuids: list[str]) -> list[int]:

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from statistics import fmean
 
 from workers.meters.binding import SensorError
-from workers.meters.integrate import Edge
+from workers.meters.counting import Edge, Tick
 
 Counter = Callable[[], int]
 
@@ -23,6 +24,8 @@ USUAL_LOOKS, NARROW_NS = 4, 100_000
 TRIES_TOGETHER, TRIES_ALONE = 3, 1000
 #: Distances between clean changes of a counter that make its period known.
 LEARN_GAPS = 2
+#: A distance this much longer than the shortest one missed a tick.
+MISSED = 1.25
 
 NO_EDGE = "edge_unresolved"  # it ticked, but never inside a narrow bracket
 STUCK = "counter_stuck"  # it never ticked
@@ -41,8 +44,8 @@ class Watch:
     usual_ns: int = WIDTH_LIMIT_NS
     ticks: int = 0
     wide: int = 0
-    last_clean: tuple[int, int] | None = None  # the last clean change: when, and its number
-    gaps_ns: list[int] = field(default_factory=list)
+    last_clean: tuple[Edge, int] | None = None  # the last clean change, and its number
+    gaps: list[Tick] = field(default_factory=list)
     edge: Edge | None = None
     failure: str | None = None
 
@@ -60,7 +63,7 @@ class Watch:
 
         A tick that is slept through makes a distance longer: the shortest of a few is the period.
         """
-        return len(self.gaps_ns) < LEARN_GAPS and self.failure is None and self.wide < tries
+        return len(self.gaps) < LEARN_GAPS and self.failure is None and self.wide < tries
 
     def changed(self, hi_ns: int, value_mj: int) -> bool:
         """Take note of a new value seen at `hi_ns`; returns whether its bracket is clean."""
@@ -68,12 +71,11 @@ class Watch:
         self.ticks += 1
         self.first = self.first or (value_mj, self.lo_ns, hi_ns)
         if clean:
-            at_ns = (self.lo_ns + hi_ns) // 2
+            edge = self._edge(hi_ns, value_mj, self.first)
             if self.last_clean is not None:
-                before_ns, before = self.last_clean
-                self.gaps_ns.append((at_ns - before_ns) // (self.ticks - before))
-            self.last_clean = (at_ns, self.ticks)
-            self.edge = self.edge or self._edge(hi_ns, value_mj, self.first)
+                self.gaps.append(_gap(*self.last_clean, edge, self.ticks))
+            self.last_clean = (edge, self.ticks)
+            self.edge = self.edge or edge
         else:
             self.wide += 1
         self.value_mj = value_mj
@@ -85,6 +87,23 @@ class Watch:
             held_ns=self.held_ns, held_mj=self.held_mj, first_mj=first[0], first_lo_ns=first[1],
             first_hi_ns=first[2],
         )  # fmt: skip
+
+
+def _gap(before: Edge, before_tick: int, edge: Edge, tick: int) -> Tick:
+    """Return the period that two clean changes, so many changes apart, speak for."""
+    ticks = tick - before_tick
+    error_ns = (before.half_width_s + edge.half_width_s) * 1e9
+    return Tick(period_ns=(edge.at_ns - before.at_ns) / ticks, error_ns=error_ns / ticks)
+
+
+def _period(gaps: Sequence[Tick]) -> Tick:
+    """Return the period that distances between ticks speak for; the longer ones missed some."""
+    shortest_ns = min(gap.period_ns for gap in gaps)
+    single = [gap for gap in gaps if gap.period_ns < MISSED * shortest_ns]
+    error_ns = max(gap.error_ns for gap in single)
+    spread_ns = max(gap.period_ns for gap in single) - shortest_ns
+    return Tick(period_ns=fmean(gap.period_ns for gap in single), error_ns=error_ns + spread_ns / 2,
+                jitter_ns=max(0.0, spread_ns - 2 * error_ns))  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -129,15 +148,18 @@ class Search:
                 self._look(watch)
             pending = [w for w in pending if w.wanted(tries)]
 
-    def periods(self) -> Mapping[str, int | str]:
-        """Return the tick period of each counter held, ns, or the word for why it is not known."""
+    def periods(self) -> Mapping[str, Tick | str]:
+        """Return the tick period of each counter held, or the word for why it is not known."""
         watches = list(self.watches.values())
         self._learn(watches, TRIES_TOGETHER)
         for watch in watches:
-            watch.last_clean = None  # nobody looked while the others were watched
-            self._learn([watch], TRIES_ALONE)
+            if watch.unlearned(TRIES_ALONE):
+                watch.last_clean = None  # nobody looked while the others were watched
+                self._learn([watch], TRIES_ALONE)
         return {
-            name: min(watch.gaps_ns, default=watch.failure or (NO_EDGE if watch.ticks else STUCK))
+            name: _period(watch.gaps)
+            if watch.gaps
+            else watch.failure or (NO_EDGE if watch.ticks else STUCK)
             for name, watch in self.watches.items()
         }
 

@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from statistics import fmean
 
 from db.records import GpuEnergy, PowerTrace
 from workers.meters.binding import throttle_words
-from workers.meters.integrate import Edge, Energy, Integral, counter_energy, integrate
+from workers.meters.counting import Edge, Energy, Tick, counter_energy
+from workers.meters.integrate import Integral, Sensor, integrate
+from workers.meters.trajectory import trajectory
 
 #: A board whose power limit is unknown is taken to draw at most this much more than it showed.
 HEADROOM = 1.5
@@ -20,11 +22,23 @@ HEADROOM = 1.5
 GAP_INTERVALS = 5
 #: The coarsest counter period known; a counter read without waiting for its tick is off by it.
 UNBRACKETED_S = 0.1
+#: What an instant power is a mean of (A100, H100: Yang, Adamek, Armour 2024) and an averaged one.
+INSTANT_S, AVERAGED_S = 0.025, 1.0
+#: Half of the longest time a value may be old that was read at any moment between two updates.
+READ_LATE_S = 0.05
+#: A sensor whose value and time stamp stand for so long has stopped.
+STALE_S = 1.0
+#: Samples that are all alike are believed less than a counter that differs by this part.
+STANDING = 0.05
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Report:
-    """What the sampler saw of one GPU in one window. An edge may be the word for its absence."""
+    """What the sampler saw of one GPU in one window. An edge may be the word for its absence.
+
+    `counts` is the course of the energy counter, from the start tick to the end tick: nanoseconds
+    of a tick and the millijoules it brought, ascending strictly; empty where it is not known.
+    """
 
     uuid: str
     start: Edge | str
@@ -37,6 +51,10 @@ class Report:
     throttle: int
     lost: bool
     went_back: bool
+    counts: tuple[tuple[int, int], ...] = ()
+    jitter_s: float = 0.0
+    sensor: Sensor = field(default_factory=Sensor)
+    stale: bool = False
 
     @property
     def end_ns(self) -> int | None:
@@ -55,14 +73,33 @@ def parse_report(raw: object) -> Report:
     """Read one GPU's part of the sampler's answer."""
     if not isinstance(raw, dict):
         raise TypeError(f"not a report: {raw!r}")
-    tick_ns, samples = raw["tick_ns"], raw["samples"]
+    start, end, samples = _edge(raw["start"]), _edge(raw["end"]), raw["samples"]
+    tick = Tick(**raw["tick"]) if raw["tick"] else None
+    counts: list[tuple[int, int]] = []
+    if tick and isinstance(start, Edge) and isinstance(end, Edge) and not raw["went_back"]:
+        counts = trajectory(
+            start, end, tick, [(int(a), int(b), int(c)) for a, b, c in raw["looks"]]
+        )
     return Report(
-        uuid=str(raw["uuid"]), start=_edge(raw["start"]), end=_edge(raw["end"]),
-        tick_s=None if tick_ns is None else int(tick_ns) / 1e9,
+        uuid=str(raw["uuid"]), start=start, end=end,
+        tick_s=tick.period_ns / 1e9 if tick else None,
+        jitter_s=tick.jitter_ns / 1e9 if tick else 0.0, counts=tuple(counts),
         times_ns=tuple(int(t) for t, _ in samples), watts=tuple(float(w) for _, w in samples),
         limit_w=raw["limit_w"], telemetry=tuple(raw["telemetry"]), throttle=int(raw["throttle"]),
-        lost=bool(raw["lost"]), went_back=bool(raw["went_back"]),
+        lost=bool(raw["lost"]), went_back=bool(raw["went_back"]), sensor=_sensor(raw),
+        stale=int(raw["stalest_ns"]) >= STALE_S * 1e9,
     )  # fmt: skip
+
+
+def _sensor(raw: Mapping[str, object]) -> Sensor:
+    """Return how old the samples are: those of a sensor that was polled are stamped by updates."""
+    period_ns = raw["sensor_period_ns"]
+    period_s = period_ns / 1e9 if isinstance(period_ns, int) else None
+    if raw["averaged"]:
+        return Sensor(period_s=period_s, lag_s=AVERAGED_S / 2, unsure_s=AVERAGED_S / 2)
+    if raw["polled"]:
+        return Sensor(period_s=period_s, lag_s=INSTANT_S / 2, unsure_s=INSTANT_S / 4)
+    return Sensor(period_s=period_s, lag_s=INSTANT_S / 2 + READ_LATE_S, unsure_s=READ_LATE_S)
 
 
 def _edge(raw: object) -> Edge | str:
@@ -89,6 +126,8 @@ def gpu_energy(
         return unread(report.uuid, index, name, reason, sibling=sibling)
     counted, counter_reason = _counted(report, window, unbracketed_mj if sibling else None)
     integral, sample_reason = _integral(report, window, power_field, interval_s)
+    if integral and counted and _stands(report, window) and _differ(counted, integral):
+        integral, sample_reason = None, "sensor_stale"
     best = counted or (
         None if integral is None
         else Energy(energy_j=integral.energy_j, half_width_j=integral.half_width_j)
@@ -102,10 +141,12 @@ def gpu_energy(
         method="counter" if counted else "integrated" if integral else None,
         counter_j=counted.energy_j if counted else None,
         integrated_j=integral.energy_j if integral else None,
+        integrated_uncertainty_j=integral.half_width_j if integral else None,
         ratio=ratio, timing_uncertainty_j=best.half_width_j if best else None,
         mean_w=best.energy_j / duration_s if best and duration_s > 0 else None,
         max_w=integral.max_w if integral else None, samples=integral.samples if integral else 0,
-        power_field=power_field, power_limit_w=report.limit_w,
+        power_field=power_field, sensor_period_s=report.sensor.period_s,
+        power_limit_w=report.limit_w,
         temperature_c=_telemetry(report, "temperature_c", max),
         sm_clock_mhz=_telemetry(report, "sm_clock_mhz", fmean),
         memory_clock_mhz=_telemetry(report, "memory_clock_mhz", fmean),
@@ -130,7 +171,7 @@ def _counted(
     if report.tick_s is None or isinstance(report.start, str) or isinstance(report.end, str):
         return None, "counter_stuck"
     energy = counter_energy(report.start, report.end, window, tick_s=report.tick_s,
-                            limit_w=report.most_w)  # fmt: skip
+                            limit_w=report.most_w, jitter_s=report.jitter_s)  # fmt: skip
     return energy, None if energy else "counter_reset"
 
 
@@ -155,9 +196,24 @@ def _integral(
         return None, "no_power_sensor"
     if not any(window[0] < t < window[1] for t in report.times_ns):
         return None, "no_samples"
+    if report.stale:
+        return None, "sensor_stale"
     max_gap_ns = round(GAP_INTERVALS * interval_s * 1e9)
-    integral = integrate(report.times_ns, report.watts, window, max_gap_ns=max_gap_ns)
+    integral = integrate(report.times_ns, report.watts, window, max_gap_ns=max_gap_ns,
+                         sensor=report.sensor)  # fmt: skip
     return integral, None if integral else "sample_gap"
+
+
+def _stands(report: Report, window: tuple[int, int]) -> bool:
+    """Whether the samples of a window long enough to tell are all the same."""
+    inside = [w for t, w in zip(report.times_ns, report.watts, strict=True)
+              if window[0] < t < window[1]]  # fmt: skip
+    return window[1] - window[0] >= STALE_S * 1e9 and len(set(inside)) == 1
+
+
+def _differ(counted: Energy, integral: Integral) -> bool:
+    allowed_j = counted.half_width_j + integral.half_width_j + STANDING * counted.energy_j
+    return abs(counted.energy_j - integral.energy_j) > allowed_j
 
 
 def _telemetry(report: Report, key: str, fold: Callable[[list[float]], float]) -> float | None:

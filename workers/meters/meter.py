@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Protocol
 
 from db.records import Reading, Reality
+from workers.meters.curve import Curve
 
 
 class Meter(Protocol):
@@ -22,11 +23,20 @@ class Meter(Protocol):
     #: SIMULATED when the driver behind it is a stand-in.
     reality: Reality
 
-    def open(self) -> None:
-        """Start a window; returns once its start edge is fixed."""
+    def open(self, *, follow: bool = False) -> None:
+        """Start a window; returns once its start edge is fixed.
+
+        `follow` keeps the course of the energy inside it, for `curves`.
+        """
 
     def close(self) -> Reading:
         """End the window at the moment of the call and report it."""
+
+    def curves(self) -> tuple[Curve, ...]:
+        """Return the course of each board's energy inside the window that was closed last.
+
+        Of all boards of the group or of none. Where it was not followed it is coarse.
+        """
 
     def foreign_processes(self) -> tuple[int, ...]:
         """Pids on the group's GPUs that were not there when `freeze_processes` was called."""

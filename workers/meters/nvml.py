@@ -7,13 +7,15 @@ can happen to a board.
 
 from __future__ import annotations
 
+import math
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from db.errors import NodeUnfit
 from db.records import GpuEnergy, Reality
 from workers.meters.child import Child, ChildGone, Message, integer, items, mapping
+from workers.meters.curve import Curve, curve_of
 from workers.meters.gpureport import Report, gpu_energy, parse_report, unread
 
 #: Seconds after which a silent sampler counts as dead: a board may hang in the driver.
@@ -35,12 +37,18 @@ class GpuInfo:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GpuWindow:
-    """The GPUs of one window; `ended_ns` moves to a tick only when edges are aligned."""
+    """The GPUs of one window; `ended_ns` moves to a tick only when edges are aligned.
+
+    `ticked_ns` is the group's first tick at or after the end asked for, None without a counter.
+    `curves` are the courses of the group's energy, of all its GPUs or of none.
+    """
 
     started_ns: int
     ended_ns: int
     gpus: tuple[GpuEnergy, ...]
     reasons: tuple[str, ...] = ()
+    ticked_ns: int | None = None
+    curves: tuple[Curve, ...] = ()
 
 
 class NvmlMeter:
@@ -99,14 +107,15 @@ class NvmlMeter:
         """The process id of the sampler; None while there is none."""
         return self._child.pid if self._child else None
 
-    def open(self) -> int:
+    def open(self, *, follow: bool = False) -> int:
         """Start a window; returns the CLOCK_MONOTONIC nanoseconds at which it begins.
 
-        That is the latest start tick of the group's counters, a moment before the return.
+        That is the latest start tick of the group's counters, a moment before the return. `follow`
+        reads the group's counters once per tick.
         """
         try:
             child = self._child or self._start()
-            self._opened = child.ask({"do": "open"}, OPEN_S)
+            self._opened = child.ask({"do": "open", "follow": follow}, OPEN_S)
         except (ChildGone, NodeUnfit):
             self._child, self._opened = None, None
             return time.monotonic_ns()
@@ -131,13 +140,24 @@ class NvmlMeter:
             return GpuWindow(started_ns=started_ns, ended_ns=ended_ns, gpus=gpus,
                              reasons=("sampler_lost",))  # fmt: skip
         reports = {r.uuid: r for r in map(parse_report, items(answer["gpus"]))}
+        ticks = [at for u in self._uuids if (at := reports[u].end_ns) is not None]
+        after = [at for u in self._uuids if (at := _tick_after(reports[u], ended_ns)) is not None]
         if self._aligned:
-            group = [reports[u].end_ns for u in self._uuids]
-            ended_ns = max(ended_ns, min((at for at in group if at is not None), default=ended_ns))
+            ended_ns = max(ended_ns, min(ticks, default=ended_ns))
         siblings = (mapping(opened["siblings_mj"]), mapping(answer["siblings_mj"]))
         gpus = tuple(self._energy(g, reports[g.uuid], (started_ns, ended_ns), siblings)
                      for g in self.gpus)  # fmt: skip
-        return GpuWindow(started_ns=started_ns, ended_ns=ended_ns, gpus=gpus)
+        return GpuWindow(started_ns=started_ns, ended_ns=ended_ns, gpus=gpus,
+                         ticked_ns=min(after, default=None),
+                         curves=self._curves(gpus, reports))  # fmt: skip
+
+    def _curves(
+        self, gpus: Sequence[GpuEnergy], reports: Mapping[str, Report]
+    ) -> tuple[Curve, ...]:
+        found = [curve_of(reports[gpu.uuid], gpu, interval_s=self._interval_s)
+                 for gpu in gpus if not gpu.sibling]  # fmt: skip
+        known = tuple(curve for curve in found if curve is not None)
+        return known if len(known) == len(found) else ()
 
     def _closed(self) -> Message | None:
         """Return the sampler's report; None if it is gone."""
@@ -186,6 +206,15 @@ class NvmlMeter:
         child, self._child = self._child, None
         if child is not None:
             child.stop()
+
+
+def _tick_after(report: Report, ended_ns: int) -> int | None:
+    """Return a counter's first tick at or after an instant; its clean edge may be a later one."""
+    if report.end_ns is None or report.tick_s is None:
+        return None
+    tick_ns = report.tick_s * 1e9
+    ticks = math.floor((report.end_ns - ended_ns) / tick_ns)
+    return max(ended_ns, report.end_ns - round(ticks * tick_ns))
 
 
 def _info(found: object) -> GpuInfo:

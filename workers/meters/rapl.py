@@ -15,8 +15,10 @@ from pathlib import Path
 from db.records import CpuEnergy
 
 POWERCAP = Path("/sys/class/powercap")
-#: A package draws less than this: a window in which a counter could wrap twice tells nothing.
+#: A package draws less than this: a window in which a counter could wrap twice tells nothing, and
+#: a counter that ran further than that, give or take a second, was reset and did not wrap.
 PACKAGE_LIMIT_W = 1000.0
+SLACK_S = 1.0
 
 _ZONE = re.compile(r"intel-rapl:\d+(:\d+)?")  # not intel-rapl-mmio, which mirrors the packages
 _PACKAGE = re.compile(r"package-\d+(-die-\d+)?")
@@ -28,7 +30,10 @@ _FIX = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Zone:
-    """One counter: a CPU package or its DRAM. It counts microjoules and wraps at `range_uj`."""
+    """One counter: a CPU package or its DRAM. It counts microjoules and wraps at `range_uj`.
+
+    A zone that does not say what it is, or where it wraps, has the range 0: it may be a package.
+    """
 
     path: Path
     is_dram: bool
@@ -62,7 +67,9 @@ class RaplMeter:
         packages = [z for z in self.zones if not z.is_dram]
         if not packages:
             return ("rapl_absent",)
-        return () if len(_read(self.zones)) == len(self.zones) else ("rapl_unreadable",)
+        known = all(z.range_uj > 0 for z in self.zones)
+        readable = known and len(_read(self.zones)) == len(self.zones)
+        return () if readable else ("rapl_unreadable",)
 
     @property
     def fix(self) -> str | None:
@@ -103,13 +110,18 @@ def find_zones(root: Path) -> Iterable[Zone]:
     for path in sorted(root.glob("intel-rapl:*")):
         if not _ZONE.fullmatch(path.name):
             continue
-        try:
-            name = (path / "name").read_text().strip()
-            range_uj = int((path / "max_energy_range_uj").read_text())
-        except (OSError, ValueError):
-            continue  # a zone that does not say what it is cannot be summed
-        if name == "dram" or _PACKAGE.fullmatch(name):
-            yield Zone(path=path, is_dram=name == "dram", range_uj=range_uj)
+        name, range_uj = _text(path / "name"), _text(path / "max_energy_range_uj")
+        if name is None or name == "dram" or _PACKAGE.fullmatch(name):
+            wraps_uj = int(range_uj) if name and range_uj and range_uj.isdecimal() else 0
+            yield Zone(path=path, is_dram=name == "dram", range_uj=wraps_uj)
+
+
+def _text(path: Path) -> str | None:
+    """Return a file's content; None if it cannot be read."""
+    try:
+        return path.read_text().strip()
+    except OSError:
+        return None
 
 
 def wrapped_delta_uj(start_uj: int, end_uj: int, range_uj: int) -> int:
@@ -139,5 +151,10 @@ def _sum(
             return "rapl_unreadable"
         if duration_s * PACKAGE_LIMIT_W * 1e6 > zone.range_uj:
             return "rapl_wrap_ambiguous"
-        total_uj += wrapped_delta_uj(starts[zone.path], ends[zone.path], zone.range_uj)
+        delta_uj = wrapped_delta_uj(starts[zone.path], ends[zone.path], zone.range_uj)
+        if delta_uj == 0:
+            return "rapl_stuck"
+        if delta_uj > (duration_s + SLACK_S) * PACKAGE_LIMIT_W * 1e6:
+            return "rapl_reset"
+        total_uj += delta_uj
     return total_uj / 1e6

@@ -9,17 +9,23 @@ Requests: ``open``, ``close``, ``pids``. One answer each, after one greeting.
 
 from __future__ import annotations
 
+import contextlib
 import gc
+import os
 import time
 
 from workers.meters.binding import Gpu, Library, NvmlUnavailable, SensorError
 from workers.meters.child import Message, Parent, integer, items
+from workers.meters.counting import Edge
 from workers.meters.edges import Search
-from workers.meters.integrate import Edge
 from workers.meters.track import Track
 
 #: Clocks, temperature, utilisation and processes are read with every n-th power sample.
 SLOW_EVERY = 10
+#: Beside busy processes ticks are seen in time by those that go first.
+PRIORITY = -10
+#: A window waits no longer than this for the update of a sensor after its end.
+OUTLAST_NS = 130_000_000
 
 
 class Sampler:
@@ -29,10 +35,10 @@ class Sampler:
         """Start with nothing known about the counters' periods."""
         self.tracks = [Track(gpu=g, sibling=g.uuid not in group) for g in gpus]
         for track in self.tracks:
-            track.limit_w = track.gpu.power_limit_w()
+            track.limit_w, track.averaged = track.gpu.power_limit_w(), track.gpu.averaged
         self.group = [t for t in self.tracks if not t.sibling]
         self.interval_ns = interval_ns
-        self.due_ns = time.monotonic_ns()
+        self.due_ns = self.poll_due_ns = time.monotonic_ns()
         self.taken = 0
         self.is_open = False
 
@@ -48,12 +54,48 @@ class Sampler:
         self.sample(slow=False)
 
     def wait_s(self) -> float:
-        """Seconds until the next sample is due."""
-        return max(0.0, (self.due_ns - time.monotonic_ns()) / 1e9)
+        """Seconds until something is due."""
+        due = [t.look_due_ns for t in self.group if t.look_due_ns is not None]
+        due += [self.poll_due_ns] if self._polled() else []
+        return max(0.0, (min([self.due_ns, *due]) - time.monotonic_ns()) / 1e9)
+
+    def _polled(self) -> list[Track]:
+        """Return the GPUs whose sensor is watched for updates: while a window is open."""
+        return [t for t in self.group if t.polled] if self.is_open else []
+
+    def poll(self) -> None:
+        """Look for updates of the sensors that are watched."""
+        polled = self._polled()
+        for track in polled:
+            track.poll()
+        pauses_ns = [t.power.pause_ns(self.interval_ns) for t in polled]
+        self.poll_due_ns = time.monotonic_ns() + max(pauses_ns, default=self.interval_ns)
+
+    def outlast(self) -> None:
+        """Wait for the next update of the sensors that a window's energy rests on.
+
+        It shows what the power was at the window's end.
+        """
+        waiting = self._polled()
+        deadline_ns = time.monotonic_ns() + OUTLAST_NS
+        while waiting and time.monotonic_ns() < deadline_ns:
+            time.sleep(max(t.power.pause_ns(self.interval_ns) for t in waiting) / 1e9)
+            waiting = [t for t in waiting if not t.poll() and t.polled]
+
+    def work(self) -> None:
+        """Do what is due: looks at counters that are followed and at sensors, and samples."""
+        now_ns = time.monotonic_ns()
+        for track in self.group:
+            track.look_if_due(now_ns)
+        if now_ns >= self.due_ns:
+            self.sample()
+        elif now_ns >= self.poll_due_ns:
+            self.poll()
+        any(track.refine() for track in self.group)  # at most one, each takes a tick
 
     def learn(self) -> None:
         """Watch the group's counters tick, to know the periods of those not known yet."""
-        unknown = {t.gpu.uuid: t for t in self.group if t.countable and t.tick_ns is None}
+        unknown = {t.gpu.uuid: t for t in self.group if t.countable and t.tick is None}
         search = Search(now_ns=time.monotonic_ns)
         for uuid, track in unknown.items():
             try:
@@ -61,15 +103,16 @@ class Sampler:
             except SensorError as error:
                 track.failed(error)
         for uuid, period in search.periods().items():
-            unknown[uuid].learned(period)
+            watched = search.watches[uuid].last_clean
+            unknown[uuid].learned(period, watched[0] if watched else None)
 
     def _hold(self, search: Search) -> dict[str, Edge | str]:
         """Note the values of the group's counters; return the words for those without one."""
         words = {track.gpu.uuid: track.hold(search) for track in self.group}
         return {uuid: word for uuid, word in words.items() if word is not None}
 
-    def open(self) -> Message:
-        """Fix the start edge of a window."""
+    def open(self, *, follow: bool) -> Message:
+        """Fix the start edge of a window; `follow` looks at the group's counters once per tick."""
         self.learn()
         self.is_open = True
         for track in self.tracks:
@@ -77,7 +120,9 @@ class Sampler:
         search = Search(now_ns=time.monotonic_ns, meanwhile=self._sample_fast)
         edges = {**self._hold(search), **search.run()}
         for track in self.group:
+            track.saw(edges[track.gpu.uuid])
             track.start = track.latest(edges[track.gpu.uuid])
+            track.begin_looks(follow=follow)
         # The first sample, with the slow values, comes right after the answer and cannot delay it.
         self.due_ns, self.taken = time.monotonic_ns(), 0
         return {"opened_ns": time.monotonic_ns(),
@@ -95,6 +140,9 @@ class Sampler:
         self._sample_fast()
         ends = {**missing, **search.run()}
         siblings = siblings or self._siblings()
+        for track in self.group:
+            track.saw(ends[track.gpu.uuid])
+        self.outlast()
         self.sample(slow=True)
         self.is_open = False
         return {"gpus": [t.report(ends.get(t.gpu.uuid, "no_counter")) for t in self.tracks],
@@ -115,7 +163,7 @@ class Sampler:
         """Answer one request."""
         match request["do"]:
             case "open":
-                return self.open()
+                return self.open(follow=bool(request.get("follow")))
             case "close":
                 return self.close(aligned=bool(request["aligned"]))
             case _:
@@ -147,13 +195,15 @@ def main() -> None:
     with library:
         sampler = Sampler(library.gpus(), group, integer(settings["interval_ns"]))
         parent.answer(sampler.greet(library))
+        with contextlib.suppress(PermissionError):  # it helps, but need not be allowed
+            os.setpriority(os.PRIO_PROCESS, 0, PRIORITY)
         gc.disable()  # no pause inside an edge; the sampler makes no reference cycles
         sampler.learn()
         for request in requests:
             if request is not None:
                 parent.answer(sampler.serve(request))
             if sampler.wait_s() == 0.0:
-                sampler.sample()
+                sampler.work()
 
 
 if __name__ == "__main__":

@@ -8,13 +8,15 @@ an estimate beside it.
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from db.errors import ConfigError
 from db.records import CpuEnergy, GpuEnergy, Reading, Reality
 from workers.meters import rapl
+from workers.meters.accuracy import Accuracy, together
 from workers.meters.codecarbon import CodeCarbonMeter
+from workers.meters.curve import Curve
 from workers.meters.meter import Meter
 from workers.meters.nvml import GpuWindow, NvmlMeter
 
@@ -25,13 +27,15 @@ RAPL_TICK_S = 0.001
 
 def open_meter(
     names: Sequence[str], gpu_uuids: Sequence[str] = (), *, interval_s: float = 0.1,
-    powercap: Path = rapl.POWERCAP,
+    powercap: Path = rapl.POWERCAP, accuracy: Accuracy | None = None,
+    shared: Callable[[], bool] = lambda: False,
 ) -> Meter:  # fmt: skip
     """Return the meter of a board group; the group is the machine's CPU without `gpu_uuids`.
 
     `names` come from the configuration. ``auto`` takes NVML for GPUs, RAPL where it is readable,
     and CodeCarbon's estimate only where neither measures the board. Raises ConfigError for an
     unknown name or ``nvml`` without GPUs, NodeUnfit where a GPU of the group cannot be found.
+    `shared` says whether others measure on this machine now: the CPU's energy is then not ours.
     """
     chosen = _chosen(names, gpu_uuids, interval_s)
     nvml = (NvmlMeter(gpu_uuids, interval_s=interval_s)
@@ -41,7 +45,8 @@ def open_meter(
     estimate = ("codecarbon" in chosen) or ("auto" in chosen and bool(why_not))
     return BoardMeter(
         nvml=nvml, cpu=cpu, estimate=CodeCarbonMeter(gpu_uuids) if estimate else None,
-        gpu_count=len(gpu_uuids), why_not=why_not,
+        gpu_count=len(gpu_uuids), why_not=why_not, accuracy=accuracy or Accuracy(),
+        shared=shared,
     )  # fmt: skip
 
 
@@ -76,8 +81,11 @@ class BoardMeter:
     def __init__(
         self, *, nvml: NvmlMeter | None, cpu: rapl.RaplMeter | None,
         estimate: CodeCarbonMeter | None, gpu_count: int, why_not: tuple[str, ...],
+        accuracy: Accuracy, shared: Callable[[], bool],
     ) -> None:  # fmt: skip
         """Take the meters over."""
+        self._accuracy = accuracy
+        self._shared, self._was_shared = shared, False
         self._nvml, self._cpu, self._estimate = nvml, cpu, estimate
         self._gpu_count = gpu_count
         self.why_not = why_not
@@ -88,12 +96,14 @@ class BoardMeter:
         # Mapped once: the wall clock may be stepped, windows must not move with it.
         self._unix_ns = time.time_ns() - time.monotonic_ns()
         self._started_ns = 0
+        self._curves: tuple[Curve, ...] = ()
 
-    def open(self) -> None:
+    def open(self, *, follow: bool = False) -> None:
         """Start a window. The slow starters go first, the board's own edge last."""
+        self._was_shared = self._cpu is not None and self._shared()
         if self._estimate:
             self._estimate.open()
-        self._started_ns = self._nvml.open() if self._nvml else time.monotonic_ns()
+        self._started_ns = self._nvml.open(follow=follow) if self._nvml else time.monotonic_ns()
         if self._cpu:
             self._cpu.open()
 
@@ -103,17 +113,23 @@ class BoardMeter:
         if self._nvml:
             self._nvml.begin_close()
         cpu = self._cpu.close() if self._cpu else None
+        if cpu is not None and (self._was_shared or self._shared()):
+            cpu = CpuEnergy(reasons=("shared_node",))
         estimate = self._estimate.close() if self._estimate else None
         window = GpuWindow(started_ns=self._started_ns, ended_ns=ended_ns, gpus=())
         if self._nvml:
             window = self._nvml.finish_close(self._started_ns, ended_ns)
+        self._curves = window.curves
+        gpus = tuple(map(self._accuracy.of, window.gpus))
+        sensors = together([g for g in gpus if not g.sibling]) if gpus else self._accuracy.of_board
         energy = self._gpu_sum(window) if self._gpu_count else self._cpu_sum(cpu, window)
         energy_j, method, half_width_j, reasons = energy
         return Reading(
             started_ns=window.started_ns, ended_ns=window.ended_ns,
             started_at=(window.started_ns + self._unix_ns) / 1e9, reality=self.reality,
             energy_j=energy_j, energy_method=method, timing_uncertainty_j=half_width_j,
-            gpus=window.gpus, cpu=cpu, estimate=estimate, reasons=reasons,
+            sensor_accuracy=None if energy_j is None else sensors,
+            gpus=gpus, cpu=cpu, estimate=estimate, reasons=reasons,
         )  # fmt: skip
 
     def _gpu_sum(
@@ -143,6 +159,10 @@ class BoardMeter:
         duration_s = (window.ended_ns - window.started_ns) / 1e9
         half_width_j = energy_j / duration_s * RAPL_TICK_S * 2 if duration_s > 0 else None
         return energy_j, "rapl", half_width_j, cpu.reasons
+
+    def curves(self) -> tuple[Curve, ...]:
+        """Return the courses of the GPUs' energy in the window closed last; a CPU has none."""
+        return self._curves
 
     def freeze_processes(self) -> None:
         """Remember which processes belong to the session; later ones are foreign."""

@@ -6,17 +6,23 @@ what the notes mean is decided in workers/meters/gpureport.py.
 
 from __future__ import annotations
 
+import math
 import time
-from collections import deque
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 
 from workers.meters.binding import Gpu, SensorError, Telemetry
 from workers.meters.child import Message
+from workers.meters.counting import Edge, Tick, advanced
 from workers.meters.edges import STUCK, Search
-from workers.meters.integrate import Edge, advanced
+from workers.meters.powerlog import PowerLog
+from workers.meters.trajectory import Look
 
-#: Samples kept between windows: one before the next window is what its edge needs.
-KEPT = 2
+#: A counter that is followed is looked at once per tick, but no more often than this.
+FASTEST_NS = 5_000_000
+#: A period is measured again, over a longer baseline, once the grid may be off by this part of a
+#: tick; that takes no longer than so many ticks, and no baseline is longer than ten minutes.
+UNCERTAIN, PATIENCE, BASELINE_NS = 0.1, 1.5, 600_000_000_000
 
 
 @dataclass(slots=True)
@@ -26,16 +32,35 @@ class Track:
     gpu: Gpu
     sibling: bool
     limit_w: float | None = None
-    tick_ns: int | None = None
+    averaged: bool = False
+    tick: Tick | None = None
+    anchor: Edge | None = None
     why_no_tick: str = STUCK
     last_mj: int | None = None
     lost: bool = False
     pids: set[int] = field(default_factory=set)
-    samples: deque[tuple[int, float]] = field(default_factory=deque)
+    power: PowerLog = field(init=False)
+    looks: list[Look] = field(default_factory=list)
+    look_due_ns: int | None = None
     telemetry: list[Telemetry] = field(default_factory=list)
     throttle: int = 0
     went_back: bool = False
     start: Edge | str = "no_counter"
+
+    def __post_init__(self) -> None:
+        """Start with an empty log."""
+        self.power = PowerLog(gpu=self.gpu)
+
+    @property
+    def counts(self) -> bool:
+        """Whether its energy comes from the counter."""
+        return self.countable and self.tick is not None
+
+    @property
+    def polled(self) -> bool:
+        """Whether its power is read more often than sampled, for the instants of its updates."""
+        has_sensor = self.gpu.power_field is not None and not self.lost
+        return has_sensor and not self.sibling and not self.counts
 
     @property
     def countable(self) -> bool:
@@ -55,48 +80,115 @@ class Track:
         self.lost = self.lost or error.reason == "gpu_lost"
         return error.reason
 
-    def learned(self, period: int | str) -> None:
-        """Note the counter's period in nanoseconds, or the word for why it is not known."""
-        if isinstance(period, int):
-            self.tick_ns = period
+    def learned(self, period: Tick | str, last: Edge | None) -> None:
+        """Note the period and the `last` clean edge of a counter, or why there are none."""
+        if isinstance(period, Tick):
+            self.tick, self.anchor = period, last
         else:
             self.why_no_tick = period
             self.lost = self.lost or period == "gpu_lost"
+
+    def saw(self, edge: Edge | str) -> None:
+        """Learn the period better from an edge, if the ticks since the anchor are countable."""
+        if isinstance(edge, str) or self.tick is None:
+            return
+        better = self.tick.between(self.anchor, edge) if self.anchor else None
+        if better is None or self.anchor is None or edge.at_ns - self.anchor.at_ns > BASELINE_NS:
+            self.anchor = edge
+        self.tick = better or self.tick
+
+    def refine(self) -> bool:
+        """Watch for one tick, before the ticks since the anchor cannot be counted any more.
+
+        Returns whether that took time. Brackets decide the precision, so a long enough baseline is
+        reached once and for all.
+        """
+        if self.tick is None or self.anchor is None or not self.countable:
+            return False
+        if self.tick.drift(time.monotonic_ns() - self.anchor.at_ns) < UNCERTAIN:
+            return False
+        search = Search(now_ns=time.monotonic_ns, patience_ns=round(PATIENCE * self.tick.period_ns))
+        self.hold(search)
+        for edge in search.run().values():
+            self.saw(edge)
+        return True
 
     def begin(self) -> None:
         """Forget what belonged to an earlier window."""
         self.went_back, self.throttle = False, 0
         self.telemetry.clear()
+        self.power.begin()
+
+    def begin_looks(self, *, follow: bool) -> None:
+        """Start with the window's start edge; `follow` looks at the counter once per tick."""
+        self.looks.clear()
+        known = self.tick is not None and isinstance(self.start, Edge)
+        self.look_due_ns = self._next_look(time.monotonic_ns()) if follow and known else None
+
+    def _next_look(self, after_ns: int) -> int | None:
+        """Return the middle of the first tick that begins after an instant."""
+        if self.tick is None or isinstance(self.start, str) or not self.countable:
+            return None
+        period_ns = max(1, math.ceil(FASTEST_NS / self.tick.period_ns)) * self.tick.period_ns
+        begun = math.floor((after_ns - self.start.at_ns) / period_ns)
+        return self.start.at_ns + round((begun + 1) * period_ns + self.tick.period_ns / 2)
+
+    def look_if_due(self, now_ns: int) -> None:
+        """Look at a counter that is followed, if it is time."""
+        if self.look_due_ns is None or now_ns < self.look_due_ns:
+            return
+        self._try(self.look)
+        self.look_due_ns = self._next_look(now_ns)
+
+    def look(self) -> None:
+        """Keep one reading of the counter for its course in the window. Raises SensorError."""
+        before_ns = time.monotonic_ns()
+        value_mj = self.counter()
+        self.looks.append((before_ns, time.monotonic_ns(), value_mj))
 
     def sample(self, *, slow: bool, is_open: bool) -> None:
         """Take a power sample and look at the counter; `slow` reads the rest of the board too."""
+        wanted: list[Callable[[], object]] = [self.read_power, self._throttled]
+        if self.gpu.has_counter:
+            wanted.append(self.look if is_open and not self.sibling else self.counter)
+        if slow and not self.sibling:
+            wanted.append(self._described)
+        if slow and not self.sibling and is_open:
+            wanted.append(lambda: self.pids.update(self.gpu.pids()))
+        for read in wanted:
+            self._try(read)
+        if not is_open:
+            self.power.forget()
+
+    def read_power(self, *, keep: bool = True) -> bool:
+        """Read the power, if the board tells it; returns whether it changed. Raises SensorError."""
+        return self.gpu.power_field is not None and self.power.read(keep=keep)
+
+    def poll(self) -> bool:
+        """Look whether the sensor has a new value; returns whether it has."""
+        return bool(self._try(lambda: self.read_power(keep=False)))
+
+    def _throttled(self) -> None:
+        self.throttle |= self.gpu.throttle_bits()
+
+    def _described(self) -> None:
+        self.telemetry.append(self.gpu.telemetry())
+
+    def _try(self, read: Callable[[], object]) -> object:
+        """Return what a query returns; None if it fails, or the board is gone."""
         if self.lost:
-            return
+            return None
         try:
-            self._sample(slow=slow and not self.sibling, is_open=is_open)
+            return read()
         except SensorError as error:
             self.failed(error)
-
-    def _sample(self, *, slow: bool, is_open: bool) -> None:
-        if self.gpu.power_field is not None:
-            before_ns = time.monotonic_ns()
-            watts = self.gpu.power_w()
-            self.samples.append(((before_ns + time.monotonic_ns()) // 2, watts))
-        while not is_open and len(self.samples) > KEPT:
-            self.samples.popleft()
-        if self.gpu.has_counter:
-            self.counter()
-        self.throttle |= self.gpu.throttle_bits()
-        if slow:
-            self.telemetry.append(self.gpu.telemetry())
-            if is_open:
-                self.pids.update(self.gpu.pids())
+            return None
 
     def hold(self, search: Search) -> str | None:
         """Enter the counter into a search, or return the word for why there is none."""
         if not self.countable:
             return "gpu_lost" if self.lost else "no_counter"
-        if self.tick_ns is None:
+        if self.tick is None:
             return self.why_no_tick
         try:
             search.hold(self.gpu.uuid, self.counter)
@@ -106,7 +198,7 @@ class Track:
 
     def latest(self, edge: Edge | str) -> Edge | str:
         """Move an edge to the counter's last tick: the edges of others may have taken time."""
-        if isinstance(edge, str) or self.tick_ns is None:
+        if isinstance(edge, str) or self.tick is None:
             return edge
         found: Edge | None = None
         while found is None:
@@ -114,7 +206,7 @@ class Track:
                 value_mj = self.counter()
             except SensorError as error:
                 return self.failed(error)
-            found = advanced(edge, time.monotonic_ns(), value_mj, self.tick_ns / 1e9)
+            found = advanced(edge, time.monotonic_ns(), value_mj, self.tick.period_ns / 1e9)
         return found
 
     def users(self) -> set[int]:
@@ -131,7 +223,10 @@ class Track:
         """Return everything seen in the window that ends with `end`."""
         return {
             "uuid": self.gpu.uuid, "start": _plain(self.start), "end": _plain(end),
-            "tick_ns": self.tick_ns, "samples": list(self.samples), "limit_w": self.limit_w,
+            "tick": asdict(self.tick) if self.tick else None, "looks": self.looks,
+            "samples": list(self.power.samples), "sensor_period_ns": self.power.period_ns,
+            "polled": not self.counts, "averaged": self.averaged,
+            "stalest_ns": self.power.stalest_ns, "limit_w": self.limit_w,
             "telemetry": [asdict(t) for t in self.telemetry], "throttle": self.throttle,
             "lost": self.lost, "went_back": self.went_back,
         }  # fmt: skip
