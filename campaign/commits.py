@@ -37,7 +37,7 @@ def _commit(name: str) -> str:
         from huggingface_hub import HfApi
         from huggingface_hub.errors import HfHubHTTPError
     except ImportError as error:
-        message = f"model {name}: real weights need huggingface_hub: pip install 'campaign[hf]'"
+        message = f"model {name}: real weights need huggingface_hub: make install FLAVOUR=hf"
         raise ConfigError(message) from error
     try:
         commit = HfApi().model_info(name).sha

@@ -29,10 +29,10 @@ def test_an_unknown_backend_is_answered_with_what_there_is(
 
 
 @pytest.mark.parametrize(
-    ("backend", "extra"), [("vllm", "campaign[cpu]"), ("transformers", "campaign[hf]")]
+    ("backend", "flavour"), [("vllm", "FLAVOUR=cpu"), ("transformers", "FLAVOUR=hf")]
 )
-def test_a_library_that_is_not_installed_names_the_extra_that_brings_it(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, backend: str, extra: str
+def test_a_library_that_is_not_installed_names_what_brings_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, backend: str, flavour: str
 ) -> None:
     monkeypatch.setitem(
         registry.LIBRARIES, backend, ("no_such_library", registry.LIBRARIES[backend][1])
@@ -40,7 +40,7 @@ def test_a_library_that_is_not_installed_names_the_extra_that_brings_it(
     with pytest.raises(EngineFault) as caught:
         open_engine(with_backend(backend), folder=tmp_path, limits=LIMITS)
     assert (caught.value.kind, caught.value.permanent) == ("unsupported", True)
-    assert extra in str(caught.value)
+    assert flavour in str(caught.value)
 
 
 @pytest.mark.parametrize(

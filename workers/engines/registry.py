@@ -17,8 +17,8 @@ __all__ = ["BACKENDS", "Limits", "open_engine", "why_absent"]
 
 #: Backend -> the library it needs, and what installs it.
 LIBRARIES = {
-    "vllm": ("vllm", "pip install 'campaign[cuda]' (NVIDIA) or 'campaign[cpu]'"),
-    "transformers": ("transformers", "pip install 'campaign[hf]'"),
+    "vllm": ("vllm", "make install FLAVOUR=cuda (NVIDIA) or FLAVOUR=cpu"),
+    "transformers": ("transformers", "make install FLAVOUR=hf"),
 }
 BACKENDS = (*LIBRARIES, "simulated")
 
