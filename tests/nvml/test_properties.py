@@ -33,7 +33,7 @@ shapes = st.fixed_dictionaries({
 boards = st.lists(shapes, min_size=3, max_size=3)
 lengths = st.floats(0.5, 1.5)
 
-#: What fails, when (seconds after the window began; None is always), and which readings it may cost.
+#: What fails, at which second of the window if not always, and which readings that may cost.
 FAILURES = {
     "none": ({}, ()),
     "no_counter": ({"counter": 0}, ("counter",)),
@@ -66,8 +66,9 @@ def test_the_counter_is_within_its_half_width_on_every_curve(standin, drawn, len
 )  # fmt: skip
 def test_what_is_missing_was_taken_away_and_says_so(standin, drawn, length_s, failures):
     begins = time.monotonic() + 2.5
-    gpus = standin(*(StandinGpu(uuid=u, **{**shape, **provoked(failure, begins)})
-                     for u, shape, failure in zip(UUIDS, drawn, failures, strict=False)))  # fmt: skip
+    parts = [{**shape, **provoked(failure, begins)}
+             for shape, failure in zip(drawn, failures, strict=True)]  # fmt: skip
+    gpus = standin(*(StandinGpu(uuid=u, **part) for u, part in zip(UUIDS, parts, strict=False)))
     (window,) = windows_of([g.uuid for g in gpus], length_s, at_s=begins)
     for found, failure in zip(window.gpus, failures, strict=True):
         costs = FAILURES[failure][1]
@@ -94,7 +95,7 @@ def windows_of(uuids, length_s, count=1, at_s=0.0):
         for _ in range(count):
             time.sleep(max(0.0, at_s - 0.2 - time.monotonic()))
             started_ns = meter.open()
-            time.sleep(max(0.0, max(at_s + 0.4, started_ns / 1e9 + length_s) - time.monotonic()))
+            time.sleep(max(0.0, max(at_s + 0.9, started_ns / 1e9 + length_s) - time.monotonic()))
             ended_ns = time.monotonic_ns()
             meter.begin_close()
             yield meter.finish_close(started_ns, ended_ns)

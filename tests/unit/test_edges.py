@@ -3,7 +3,7 @@
 import pytest
 
 from workers.meters.binding import SensorError
-from workers.meters.counting import Edge
+from workers.meters.counting import Edge, Tick
 from workers.meters.edges import NO_EDGE, STUCK, Search
 
 MS = 1_000_000
@@ -116,6 +116,26 @@ def test_periods_survive_interruptions(tick_ns, sleeps):
     tick = desk.search(gpu=desk.counter(phase_ns=500_000, tick_ns=tick_ns)).periods()["gpu"]
     assert tick.period_ns == pytest.approx(tick_ns, abs=40_000)
     assert abs(tick.period_ns - tick_ns) <= tick.error_ns
+
+
+def test_edges_off_the_grid_are_jitter_and_narrow_brackets_are_not():
+    tick = Tick(period_ns=TICK_NS, error_ns=200.0)
+    on = tick.between(edge_at(0), edge_at(50 * TICK_NS + 9_000))
+    assert on.jitter_ns == 0.0
+    off = tick.between(edge_at(0), edge_at(50 * TICK_NS + 3 * MS))
+    assert off.jitter_ns == pytest.approx(3 * MS, rel=0.02)
+    assert off.between(edge_at(0), edge_at(100 * TICK_NS)).jitter_ns > 0.9 * off.jitter_ns
+
+
+def test_ticks_are_not_counted_over_a_stretch_too_long_for_what_is_known():
+    tick = Tick(period_ns=TICK_NS, error_ns=TICK_NS / 100)
+    assert tick.between(edge_at(0), edge_at(20 * TICK_NS)) is not None
+    assert tick.between(edge_at(0), edge_at(60 * TICK_NS)) is None
+
+
+def edge_at(at_ns):
+    return Edge(lo_ns=at_ns - 5_000, hi_ns=at_ns + 5_000, value_mj=1, previous_mj=0, held_ns=0,
+                held_mj=0, first_mj=1, first_lo_ns=at_ns, first_hi_ns=at_ns)  # fmt: skip
 
 
 def test_a_counter_that_stands_has_no_period():

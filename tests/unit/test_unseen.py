@@ -97,6 +97,14 @@ def test_samples_that_follow_the_curve_narrow_the_interval():
     assert unseen_w(TIMES, watts, WINDOW) < 0.2 * independent_w(watts)
 
 
+@pytest.mark.parametrize("missing", [slice(20, 24), slice(57, 61), slice(0, 4)])
+def test_samples_that_failed_to_come_may_have_been_anything(missing):
+    gpu = StandinGpu(curve="square", low_w=100, high_w=400, period_s=0.0731, duty=0.4)
+    kept = [t for i, t in enumerate(TIMES) if i not in range(61)[missing]]
+    watts = [gpu.sensor_w(10 + t / 1e9 + 1e-6) for t in kept]
+    assert unseen_w(kept, watts, WINDOW) > 300 * 0.2 / 6  # of 0.4 s, what no neighbour stands for
+
+
 def test_a_steady_reading_is_not_certain_either():
     few = unseen_w(TIMES[:6], [300.0] * 6, (0, 500_000_000))
     many = unseen_w(TIMES, [300.0] * 61, WINDOW)

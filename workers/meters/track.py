@@ -105,8 +105,12 @@ class Track:
         """
         if self.tick is None or self.anchor is None or not self.countable:
             return False
-        if self.tick.drift(time.monotonic_ns() - self.anchor.at_ns) < UNCERTAIN:
+        since_ns = time.monotonic_ns() - self.anchor.at_ns
+        if self.tick.drift(since_ns) < UNCERTAIN:
             return False
+        # Asleep for as much of the tick as is sure not to hold the next one.
+        time.sleep(max(0.0, 1 - since_ns / self.tick.period_ns % 1 - 2 * UNCERTAIN)
+                   * self.tick.period_ns / 1e9)  # fmt: skip
         search = Search(now_ns=time.monotonic_ns, patience_ns=round(PATIENCE * self.tick.period_ns))
         self.hold(search)
         for edge in search.run().values():

@@ -20,6 +20,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from statistics import median
 
 #: Squared steps between samples, relative to independent samples (1): below the first figure the
 #: samples follow the curve, above the second one each tends to undo the one before.
@@ -35,6 +36,8 @@ ALIKE = 1.05
 FEWEST, MOST = 16, 400
 #: With fewer samples than this it cannot be told how they follow each other.
 FEWEST_TO_JUDGE = 3
+#: A stretch between samples so many times longer than usual has some missing.
+GAP = 1.5
 #: Frequencies tried, per sample.
 FINENESS = 2.5
 #: Samples that are all alike, or drift, may all be of one phase: the part of one that is not ruled
@@ -60,7 +63,8 @@ def unseen_w(times_ns: Sequence[int], watts: Sequence[float], window: tuple[int,
     inside = [(t, w) for t, w in zip(times_ns, watts, strict=True) if start_ns < t < end_ns]
     values = [w for _, w in inside]
     mean_w = math.fsum(values) / max(1, len(values))
-    hidden_w = HIDDEN * abs(mean_w) / max(1, len(values))
+    hidden_w = math.hypot(HIDDEN * abs(mean_w) / max(1, len(values)),
+                          _missing_w(times_ns, watts, window))  # fmt: skip
     rhythm = _rhythm([t / 1e9 for t, _ in inside], values)
     if rhythm is not None:
         in_time_w = _mean_in_time(inside)
@@ -76,6 +80,19 @@ def _steps_w(times_ns: Sequence[int], watts: Sequence[float], window: tuple[int,
         (w1 - w0) * max(0, min(t1, window[1]) - max(t0, window[0])) / length_ns
         for (t0, w0), (t1, w1) in pairwise(points)
     ))  # fmt: skip
+
+
+def _missing_w(times_ns: Sequence[int], watts: Sequence[float], window: tuple[int, int]) -> float:
+    """Return what the power may have done while samples failed to come: anything it was seen to."""
+    gaps_ns = [b - a for a, b in pairwise(times_ns)]
+    if not gaps_ns:
+        return 0.0
+    usual_ns = GAP * median(gaps_ns)
+    marks = [min(window[0], times_ns[0]), *times_ns, max(window[1], times_ns[-1])]
+    missing_ns = math.fsum(
+        max(0.0, min(b, window[1]) - max(a, window[0]) - usual_ns) for a, b in pairwise(marks)
+    )
+    return (max(watts) - min(watts)) * missing_ns / (window[1] - window[0])
 
 
 def _squared_steps(values: Sequence[float]) -> float:
