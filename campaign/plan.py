@@ -22,15 +22,8 @@ from campaign.here import boards_here, reality_here
 from campaign.settings import Settings
 from db.errors import Infeasible
 from db.identity import engine_digest
-from db.records import (
-    Board,
-    EngineSpec,
-    MeasurementProtocol,
-    PhaseMethod,
-    Reality,
-    Task,
-    Weights,
-)
+from db.readings import PhaseMethod
+from db.records import Board, EngineSpec, MeasurementProtocol, Reality, Task, Weights
 
 IDLE_WINDOWS = 3  # board empty, model resident, and at the end
 BOUND = "lower bound: measured and idle windows only, without loading and warm-up"

@@ -13,7 +13,8 @@ from collections.abc import Iterator, Sequence
 from typing import TextIO
 
 from campaign.tabular import MISSING, plain, print_table, say, write_csv
-from db.records import CpuEnergy, GpuEnergy, Reality
+from db.readings import CpuEnergy, GpuEnergy
+from db.records import Reality
 from workers.meters.metered import Metered
 
 COLUMNS = ("GPU", "name", "energy J", "± J", "mean W", "max W", "by")

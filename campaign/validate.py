@@ -22,7 +22,8 @@ from campaign.settings import (
 )
 from campaign.tree import Tree
 from db.errors import ConfigError
-from db.records import MeasurementProtocol, PhaseMethod, Reality
+from db.readings import PhaseMethod
+from db.records import MeasurementProtocol, Reality
 
 CLUSTERS = ("local", "ray", "simulated")
 METERS = ("auto", "nvml", "rapl", "codecarbon")

@@ -15,7 +15,7 @@ Foreign exceptions become one of these once, in the adapter that owns the librar
 
 from __future__ import annotations
 
-from db.records import Measurement
+from db.readings import Measurement
 
 
 class CampaignError(Exception):

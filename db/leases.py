@@ -17,7 +17,8 @@ from sqlalchemy.exc import IntegrityError
 
 from db.campaigns import read_protocol
 from db.errors import LeaseLost
-from db.records import Measurement, MeasurementProtocol, Outcome, Reality, TaskState, Workload
+from db.readings import Measurement
+from db.records import MeasurementProtocol, Outcome, Reality, TaskState, Workload
 from db.results import write_windows
 from db.storable import storable_text
 from db.store import Store, rows, statements

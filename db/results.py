@@ -16,7 +16,8 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.engine import Connection
 
 from db import tables
-from db.records import Loaded, Reality, Window
+from db.readings import Loaded, Window
+from db.records import Reality
 from db.storable import storable_json, storable_text
 from db.store import statements
 

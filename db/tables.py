@@ -30,7 +30,8 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects.postgresql import ARRAY, JSONB, REAL, TIMESTAMP, UUID
 
-from db.records import Outcome, Phase, PhaseMethod, Reality, TaskState, Weights, WindowKind
+from db.readings import Phase, PhaseMethod, WindowKind
+from db.records import Outcome, Reality, TaskState, Weights
 
 metadata = MetaData(
     naming_convention={

@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from itertools import pairwise
 
-from db.records import Batch, Phase, PhaseEnergy, PhaseMethod, Reading, Window
+from db.readings import Batch, Phase, PhaseEnergy, PhaseMethod, Reading, Window
 from workers.meters.counting import Energy
 from workers.meters.curve import Curve, Span
 

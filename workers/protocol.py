@@ -12,16 +12,8 @@ from dataclasses import replace
 
 from db.errors import InvalidMeasurement
 from db.leases import Claim
-from db.records import (
-    Batch,
-    Measurement,
-    MeasurementProtocol,
-    PhaseEnergy,
-    PhaseMethod,
-    Reading,
-    Window,
-    WindowKind,
-)
+from db.readings import Batch, Measurement, PhaseEnergy, PhaseMethod, Reading, Window, WindowKind
+from db.records import MeasurementProtocol
 from workers.killpoints import reach
 from workers.phases import by_prefill_run, by_steps
 from workers.prompts import Prompts

@@ -20,7 +20,8 @@ from db.campaigns import progress
 from db.errors import CampaignError, EngineFault, NodeUnfit, StoreUnavailable
 from db.leases import LeasePolicy, Leases
 from db.place import Place, opened
-from db.records import EngineSpec, Outcome, Reality, Window, WindowKind
+from db.readings import Window, WindowKind
+from db.records import EngineSpec, Outcome, Reality
 from db.results import close_session, describe_session, open_session, write_windows
 from db.store import Store
 from workers.attempts import Attempts

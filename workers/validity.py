@@ -13,7 +13,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from db.errors import InvalidMeasurement
-from db.records import Batch, GpuEnergy, MeasurementProtocol, Window, Workload
+from db.readings import Batch, GpuEnergy, Window
+from db.records import MeasurementProtocol, Workload
 from workers.meters.aliasing import aliased
 
 #: Clock event reasons that mean the board could not run as asked.

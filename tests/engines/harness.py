@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from db.errors import EngineFault, TaskFault
-from db.records import Batch, Board, EngineSpec, Loaded, ModelSpec, Weights
+from db.readings import Batch, Loaded
+from db.records import Board, EngineSpec, ModelSpec, Weights
 from workers.engines.registry import Limits
 from workers.engines.simulated import open_simulated
 from workers.prompts import Prompts

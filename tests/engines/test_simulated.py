@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from db.errors import EngineFault, TaskFault
-from db.records import Board, EngineSpec, ModelSpec, Reading, Reality, Weights, Workload
+from db.readings import Reading
+from db.records import Board, EngineSpec, ModelSpec, Reality, Weights, Workload
 from tests.engines.harness import BOARD, spec_of, tiny
 from workers.engines import simulated
 from workers.engines.simulated import BATCH_SPREAD, SimulatedClock, open_simulated

@@ -10,17 +10,8 @@ import pytest
 
 from db.errors import InvalidMeasurement
 from db.leases import Claim
-from db.records import (
-    Batch,
-    Loaded,
-    MeasurementProtocol,
-    Phase,
-    PhaseMethod,
-    Reality,
-    RequestTiming,
-    WindowKind,
-    Workload,
-)
+from db.readings import Batch, Loaded, Phase, PhaseMethod, RequestTiming, WindowKind
+from db.records import MeasurementProtocol, Reality, Workload
 from tests.nvml.curve import StandinGpu
 from tests.nvml.load import Load
 from workers.clock import MonotonicClock

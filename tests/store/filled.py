@@ -13,20 +13,8 @@ from sqlalchemy.engine import make_url
 from db.campaigns import create_campaign, engine_id, enqueue, write_exclusions
 from db.embedded import EmbeddedPostgres
 from db.leases import LeasePolicy, Leases
-from db.records import (
-    EnergyEstimate,
-    EngineSpec,
-    Exclusion,
-    Loaded,
-    ModelSpec,
-    Outcome,
-    Phase,
-    PhaseEnergy,
-    PhaseMethod,
-    Reality,
-    Weights,
-    Window,
-)
+from db.readings import EnergyEstimate, Loaded, Phase, PhaseEnergy, PhaseMethod, Window
+from db.records import EngineSpec, Exclusion, ModelSpec, Outcome, Reality, Weights
 from db.results import Owner, close_session, describe_session, open_session
 from db.store import Store
 from tests.store.world import ENGINE, MODEL, ground, measurement, reading, repeat, task

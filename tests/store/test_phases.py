@@ -13,7 +13,8 @@ import pytest
 from db.asking import Limits, asked, shipped
 from db.embedded import EmbeddedPostgres
 from db.mending import Selection, void
-from db.records import Phase, PhaseEnergy, PhaseMethod, Reality, Weights, Window, WindowKind
+from db.readings import Phase, PhaseEnergy, PhaseMethod, Window, WindowKind
+from db.records import Reality, Weights
 from db.store import Store
 from tests.store.world import ENGINE, MODEL, World, ground, measurement, reading, repeat, task
 

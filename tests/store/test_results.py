@@ -21,20 +21,8 @@ from db.campaigns import (
     write_exclusions,
 )
 from db.embedded import EmbeddedPostgres
-from db.records import (
-    EngineSpec,
-    Exclusion,
-    GpuEnergy,
-    Loaded,
-    ModelSpec,
-    PowerTrace,
-    Reality,
-    Task,
-    Weights,
-    Window,
-    WindowKind,
-    Workload,
-)
+from db.readings import GpuEnergy, Loaded, PowerTrace, Window, WindowKind
+from db.records import EngineSpec, Exclusion, ModelSpec, Reality, Task, Weights, Workload
 from db.results import close_session, describe_session, write_windows
 from db.storable import storable_json, storable_text
 from db.store import Store

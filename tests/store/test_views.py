@@ -13,17 +13,8 @@ import pytest
 from db.asking import shipped
 from db.embedded import EmbeddedPostgres
 from db.mending import Selection, void
-from db.records import (
-    CpuEnergy,
-    EnergyEstimate,
-    EngineSpec,
-    Loaded,
-    Reality,
-    Task,
-    Weights,
-    Window,
-    WindowKind,
-)
+from db.readings import CpuEnergy, EnergyEstimate, Loaded, Window, WindowKind
+from db.records import EngineSpec, Reality, Task, Weights
 from db.results import describe_session, write_windows
 from db.store import Store
 from tests.store.world import ENGINE, MODEL, World, ground, measurement, reading, repeat, task

@@ -15,19 +15,8 @@ from db.campaigns import create_campaign, engine_id, enqueue
 from db.embedded import EmbeddedPostgres
 from db.identity import engine_digest, task_key
 from db.leases import Claim, LeasePolicy, Leases
-from db.records import (
-    EngineSpec,
-    Measurement,
-    MeasurementProtocol,
-    ModelSpec,
-    Reading,
-    Reality,
-    Task,
-    Weights,
-    Window,
-    WindowKind,
-    Workload,
-)
+from db.readings import Measurement, Reading, Window, WindowKind
+from db.records import EngineSpec, MeasurementProtocol, ModelSpec, Reality, Task, Weights, Workload
 from db.results import Owner, open_session
 from db.store import Store
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from db.records import GpuEnergy
+from db.readings import GpuEnergy
 from workers.boardlock import BoardLock, others_measure
 from workers.meters.accuracy import Accuracy, together
 from workers.meters.select import open_meter

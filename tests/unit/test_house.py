@@ -42,7 +42,7 @@ HEAVY = {
 }
 SHAPELESS = {"utils", "util", "common", "helpers", "helper", "base", "manager", "misc"}
 #: Declarations, one after another, that are read as a list.
-LISTS = {"db/records.py", "db/tables.py"}
+LISTS = {"db/tables.py"}
 
 
 def imports(tree: ast.AST) -> Iterator[str]:

@@ -15,24 +15,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from db.leases import Claim
-from db.records import (
+from db.readings import (
     Batch,
-    Board,
-    EngineSpec,
     GpuEnergy,
-    MeasurementProtocol,
-    ModelSpec,
     Phase,
     PhaseEnergy,
     PhaseMethod,
     Reading,
-    Reality,
     RequestTiming,
-    Weights,
     Window,
     WindowKind,
-    Workload,
 )
+from db.records import Board, EngineSpec, MeasurementProtocol, ModelSpec, Reality, Weights, Workload
 from workers.engines.simulated import open_simulated
 from workers.meters.counting import Edge
 from workers.meters.curve import CounterCurve, Curve, SampledCurve, curve_of

@@ -7,18 +7,8 @@ from dataclasses import replace
 import pytest
 
 from db.errors import InvalidMeasurement
-from db.records import (
-    Batch,
-    CpuEnergy,
-    GpuEnergy,
-    MeasurementProtocol,
-    Reading,
-    Reality,
-    RequestTiming,
-    Window,
-    WindowKind,
-    Workload,
-)
+from db.readings import Batch, CpuEnergy, GpuEnergy, Reading, RequestTiming, Window, WindowKind
+from db.records import MeasurementProtocol, Reality, Workload
 from workers.validity import Gates, check_batch, half_width, judge, relative_half_width
 
 WORK = Workload(input_tokens=8, output_tokens=4, batch_size=2)

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol
 
-from db.records import Batch, Loaded
+from db.readings import Batch, Loaded
 
 
 class Engine(Protocol):

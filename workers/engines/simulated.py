@@ -14,7 +14,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from db.errors import EngineFault, TaskFault
-from db.records import Batch, Board, EngineSpec, Loaded, RequestTiming, Workload
+from db.readings import Batch, Loaded, RequestTiming
+from db.records import Board, EngineSpec, Workload
 from workers.clock import Clock
 from workers.engines.engine import Engine
 from workers.engines.simulated_meter import Draw, SimulatedMeter

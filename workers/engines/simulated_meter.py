@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import time
 
-from db.records import Board, GpuEnergy, Reading, Reality
+from db.readings import GpuEnergy, Reading
+from db.records import Board, Reality
 from workers.clock import Clock
 from workers.meters.curve import CounterCurve, Curve
 

@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from db.errors import EngineFault
-from db.records import Batch, EngineSpec, Loaded, RequestTiming, Scalar
+from db.readings import Batch, Loaded, RequestTiming
+from db.records import EngineSpec, Scalar
 from workers.clock import Clock
 from workers.engines.faults import engine_fault, task_fault
 from workers.engines.limits import Limits

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from db.records import GpuEnergy
+from db.readings import GpuEnergy
 
 
 class Accuracy:

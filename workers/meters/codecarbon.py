@@ -12,7 +12,7 @@ import importlib.util
 import os
 from collections.abc import Sequence
 
-from db.records import EnergyEstimate
+from db.readings import EnergyEstimate
 from workers.meters.binding import Library, NvmlUnavailable
 from workers.meters.child import Child, ChildGone, Message, Parent, items
 

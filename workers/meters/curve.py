@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from itertools import accumulate, pairwise
 from typing import Protocol
 
-from db.records import GpuEnergy
+from db.readings import GpuEnergy
 from workers.meters.counting import Edge, Energy
 from workers.meters.gpureport import GAP_INTERVALS, Report
 from workers.meters.integrate import Sensor, integrate

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from statistics import fmean
 
-from db.records import GpuEnergy, PowerTrace
+from db.readings import GpuEnergy, PowerTrace
 from workers.meters.binding import throttle_words
 from workers.meters.counting import Edge, Energy, Tick, counter_energy
 from workers.meters.integrate import Integral, Sensor, integrate

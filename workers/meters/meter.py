@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from db.records import Reading, Reality
+from db.readings import Reading
+from db.records import Reality
 from workers.meters.curve import Curve
 
 

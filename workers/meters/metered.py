@@ -13,7 +13,8 @@ from types import TracebackType
 from typing import Self
 
 from db.errors import NodeUnfit
-from db.records import CpuEnergy, GpuEnergy, Reality
+from db.readings import CpuEnergy, GpuEnergy
+from db.records import Reality
 from workers.meters import program, rapl
 from workers.meters.nvml import GpuWindow, NvmlMeter
 from workers.meters.visible import HIDDEN, VISIBLE, Choice, choose

@@ -13,7 +13,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from db.errors import NodeUnfit
-from db.records import GpuEnergy, Reality
+from db.readings import GpuEnergy
+from db.records import Reality
 from workers.meters.child import Child, ChildGone, Message, integer, items, mapping
 from workers.meters.curve import Curve, curve_of
 from workers.meters.gpureport import Report, gpu_energy, parse_report, unread

@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from db.records import CpuEnergy
+from db.readings import CpuEnergy
 
 POWERCAP = Path("/sys/class/powercap")
 #: A package draws less than this: a window in which a counter could wrap twice tells nothing, and

@@ -12,7 +12,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from db.errors import ConfigError
-from db.records import CpuEnergy, GpuEnergy, Reading, Reality
+from db.readings import CpuEnergy, GpuEnergy, Reading
+from db.records import Reality
 from workers.meters import rapl
 from workers.meters.accuracy import Accuracy, together
 from workers.meters.codecarbon import CodeCarbonMeter
