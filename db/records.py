@@ -1,8 +1,7 @@
-"""The value types that driver, workers and store share: what to measure, and what was measured.
+"""What to measure: the value types that driver, workers and store share.
 
 Pure data: no input or output, no imports beyond the standard library. Units are in the names
-(_j joules, _w watts, _s seconds, _ns nanoseconds of CLOCK_MONOTONIC, _bytes, _tokens). A value
-that could not be measured is None, and the reason stands in `reasons` of the same record.
+(_w watts, _s seconds, _bytes, _tokens). What was measured is in db/readings.py.
 """
 
 from __future__ import annotations
