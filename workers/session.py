@@ -7,13 +7,14 @@ and reports how it ended. It never measures without the board lock and a lease.
 
 from __future__ import annotations
 
+import platform
 import threading
 import time
 import traceback
 import uuid
 from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
 from db.campaigns import progress
@@ -199,8 +200,10 @@ class Session:
         self.report.load_s = reading.duration_s
         windows.append(idle(rig, job.idle_s, WindowKind.IDLE_RESIDENT))
         rig.meter.freeze_processes()
+        software = {"kernel": platform.release(), **rig.meter.software, **loaded.software}
+        described = replace(loaded, software=software)
         store.retrying(
-            lambda c: describe_session(c, job.session_id, loaded, windows, rig.meter.name)
+            lambda c: describe_session(c, job.session_id, described, windows, rig.meter.name)
         )
         reach("loaded")
 

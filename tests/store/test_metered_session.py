@@ -130,10 +130,13 @@ def test_a_good_board_gives_rows_with_both_methods_and_their_uncertainties(
     }  # fmt: skip
 
 
-def test_without_a_calibration_the_sensors_accuracy_is_not_known(
+def test_without_a_calibration_the_sensors_accuracy_is_not_known_and_the_driver_is(
     store: Store, metered: Metered
 ) -> None:
     metered({})
+    ((software,),) = ask(store, "select software from sessions")
+    assert software["nvidia_driver"] == "0.0.standin"
+    assert software["kernel"]
     assert {(row.sensor_accuracy, row.sensor) for row in gpu_rows(store)} == {(None, None)}
     assert ask(store, "select sensor_accuracy from measurements") == [(None,)]
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
+from types import MappingProxyType
 
 from db.readings import GpuEnergy, Reading
 from db.records import Board, Reality
@@ -61,6 +63,7 @@ class SimulatedMeter:
 
     name = "roofline"
     reality = Reality.SIMULATED
+    software: Mapping[str, str] = MappingProxyType({})
 
     def __init__(self, draw: Draw) -> None:
         self._draw = draw

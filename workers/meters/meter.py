@@ -6,6 +6,7 @@ during the window: what could not be measured is None with a reason.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Protocol
 
 from db.readings import Reading
@@ -23,6 +24,8 @@ class Meter(Protocol):
     why_not: tuple[str, ...]
     #: SIMULATED when the driver behind it is a stand-in.
     reality: Reality
+    #: Versions of what answers behind it, by name: the driver's, if there is one.
+    software: Mapping[str, str]
 
     def open(self, *, follow: bool = False) -> None:
         """Start a window; returns once its start edge is fixed.

@@ -8,7 +8,7 @@ an estimate beside it.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from db.errors import ConfigError
@@ -92,6 +92,7 @@ class BoardMeter:
         self.why_not = why_not
         self.measures = not why_not
         self.reality = nvml.reality if nvml else Reality.REAL
+        self.software: Mapping[str, str] = {"nvidia_driver": nvml.driver} if nvml else {}
         parts = {"nvml": nvml, "rapl": cpu and not cpu.why_not, "codecarbon": estimate}
         self.name = "+".join(name for name, there in parts.items() if there) or "none"
         # Mapped once: the wall clock may be stepped, windows must not move with it.
