@@ -40,7 +40,8 @@ check: $(VENV)/$(FLAVOUR).stamp $(VENV)/dev.stamp ## ruff, formatting, types and
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports --no-logo
 
-bench: $(VENV)/$(FLAVOUR).stamp $(VENV)/dev.stamp ## time what the program costs by itself
+bench: $(VENV)/$(FLAVOUR).stamp $(VENV)/dev.stamp $(VENV)/bench.stamp ## race the meters, time the program (BENCH_QUICK=1 for a look)
+	@command -v gcc >/dev/null || { echo "make bench: gcc is missing; the stand-in for the NVML library is built with it" >&2; exit 1; }
 	@$(BIN)/python -m pytest -s -o python_files='bench_*.py' tests/benchmarks $(ARGS)
 
 install: $(VENV)/$(FLAVOUR).stamp ## install without running (FLAVOUR=cpu, cuda, hf or base)

@@ -29,6 +29,7 @@ from db.campaigns import (
     write_exclusions,
 )
 from db.embedded import default_folder
+from db.errors import ConfigError
 from db.place import Place, opened
 from db.records import Board, EngineSpec, Reality, Task
 from db.store import Store
@@ -140,6 +141,7 @@ def prepare(settings: Settings, place: Place) -> Prepared:
     commits = _commits(settings, catalog, place)
     grid = expand(settings, catalog, here, commits, absent_here(settings))
     require_runnable(grid, counts)
+    _require_meters(settings, grid)
     gpus = (
         0
         if settings.cluster.kind == "simulated"
@@ -165,6 +167,17 @@ def _by_engine(tasks: Sequence[Task]) -> list[list[Task]]:
     for task in tasks:
         groups.setdefault(id(task.engine), []).append(task)
     return list(groups.values())
+
+
+def _require_meters(settings: Settings, grid: Grid) -> None:
+    """Raise ConfigError where a meter that was asked for cannot be on a board of the grid."""
+    blind = {
+        task.engine.board
+        for task in grid.tasks
+        if task.engine.board.startswith("cpu:") and task.engine.backend != "simulated"
+    }
+    if blind and "nvml" in settings.meter.names:
+        raise ConfigError(f"meter: nvml needs a GPU, and {min(blind)} has none: use meter=auto")
 
 
 def _news(name: str, states: Mapping[str, int], grid: Grid) -> str:

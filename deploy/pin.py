@@ -23,6 +23,8 @@ LINUX_X86: Final = ("linux", "Linux", "x86_64")
 #: vLLM's requirements for GPUs disagree on machines nobody has; only this one is resolved.
 GPU_SERVER: Final = ("--python-platform", "x86_64-manylinux_2_35", "--python-version", "3.11")
 ANYWHERE: Final = (LINUX_X86, ("linux", "Linux", "aarch64"), ("darwin", "Darwin", "arm64"))
+#: Left out of the meters to compare with: AMD's binding makes others believe in an AMD GPU.
+AMD: Final = "amdsmi=="
 #: Left out of an install without a GPU: their published builds load CUDA.
 WITHOUT_CUDA: Final = ("--override", str(PINS / "overrides.txt"))
 
@@ -91,9 +93,12 @@ def main() -> None:
     resolve("hf", ANYWHERE, "--extra", "hf", *torch, *WITHOUT_CUDA, *after("cpu"))
     resolve("cuda", (LINUX_X86,), "--extra", "cuda", *after("base"), *GPU_SERVER)
     resolve("dev", ANYWHERE, "--extra", "dev", *after("base"))
+    resolve("bench", ANYWHERE, "--extra", "bench", *after("base", "cpu", "hf"))
     base = set((PINS / "base.txt").read_text().splitlines())
-    own = [x for x in (PINS / "dev.txt").read_text().splitlines() if x not in base]
-    (PINS / "dev.txt").write_text("\n".join(own) + "\n")
+    for name in ("dev", "bench"):  # installed beside a flavour, which holds the base
+        lines = (PINS / f"{name}.txt").read_text().splitlines()
+        own = [x for x in lines if x not in base and not x.startswith(AMD)]
+        (PINS / f"{name}.txt").write_text("\n".join(own) + "\n")
 
 
 if __name__ == "__main__":

@@ -57,6 +57,7 @@ BAD = [
     (["plan", "model=${oc.env:NO_SUCH_VARIABLE}"], "'NO_SUCH_VARIABLE' not found"),
     (["plan", "--jsn"], "plan: --jsn: no such option; did you mean --json"),
     (["plan", "--conf", "/no/such"], "--conf /no/such: no such folder"),
+    (["run", "+grid=smoke", "meter=[nvml,codecarbon]"], "meter: nvml needs a GPU, and cpu:"),
     (["plan", "cluster=ray"], "`here` needs cluster.boards"),
     (["run", "+grid=quikstart"], "did you mean quickstart?"),
     (["run", "workload.batch_size=-1"], "it must be at least 1"),

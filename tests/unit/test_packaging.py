@@ -16,7 +16,7 @@ from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).resolve().parents[2]
 PINS = ROOT / "deploy" / "pins"
-FLAVOURS = ("base", "cpu", "cuda", "hf", "dev")
+FLAVOURS = ("base", "cpu", "cuda", "hf", "dev", "bench")
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 BANNED = {"torchvision", "torchaudio", "torchcodec", "triton"}
 LINE = re.compile(r"[a-z0-9][a-z0-9._-]*==[0-9][0-9a-z.+]*( ; [a-z_]+ [<>=!]+ \"[^\"]+\")?")
