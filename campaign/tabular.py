@@ -149,7 +149,9 @@ def print_table(
         table.add_row(*(Text(_cell(value)) for value in row))
     wanted = Measurement.get(console, console.options.update(width=ENDLESS), table)
     if wanted.minimum <= console.width and wanted.maximum <= MOST_WRAPPED * console.width:
-        console.print(table, soft_wrap=False)
+        with console.capture() as captured:
+            console.print(table, soft_wrap=False)
+        print("\n".join(line.rstrip() for line in captured.get().splitlines()), file=out)
     else:
         _print_records(console, columns, shown, title)
     if next(source, None) is not None:

@@ -93,9 +93,12 @@ def judge(
     windows: Sequence[Window],
     protocol: MeasurementProtocol,
     gates: Gates,
-    foreign: Sequence[int],
+    foreign: Sequence[int] | None,
 ) -> tuple[str, ...]:
-    """Return the marks of a task's repeats; raises InvalidMeasurement where a gate voids them."""
+    """Return the marks of a task's repeats; raises InvalidMeasurement where a gate voids them.
+
+    `foreign` are the processes of others on the group's GPUs, None where nobody can tell.
+    """
     if foreign:
         pids = ", ".join(map(str, foreign))
         raise InvalidMeasurement("foreign_process", f"processes {pids} used the group's GPUs")
@@ -105,7 +108,8 @@ def judge(
         if window.reading.energy_j is None and protocol.energy == "measured":
             reasons = ", ".join(window.reading.reasons)
             raise InvalidMeasurement("no_energy", f"energy was asked for but is missing: {reasons}")
-    return tuple(dict.fromkeys(_marks(windows, protocol, gates)))
+    unknown = ("processes_unknown",) if foreign is None else ()
+    return tuple(dict.fromkeys((*_marks(windows, protocol, gates), *unknown)))
 
 
 def _group(window: Window) -> list[GpuEnergy]:

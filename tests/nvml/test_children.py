@@ -99,11 +99,11 @@ def test_ctrl_c_on_the_terminal_is_the_parents_business(standin, closing):
 
 def test_a_helper_that_keeps_silent_is_given_up_and_killed(standin):
     standin(StandinGpu(uuid=UUID))
-    child = Child("workers.meters.sampler", {"group": [UUID], "interval_ns": 10**8})
+    child = Child("workers.meters.sampler", {"interval_ns": 10**8})
     child.receive(30.0)
     os.kill(child.pid, signal.SIGSTOP)
     with pytest.raises(ChildGone):
-        child.ask({"do": "pids"}, timeout_s=0.2)
+        child.ask({"do": "pids", "group": []}, timeout_s=0.2)
     assert gone(child.pid)
     with pytest.raises(ChildGone):
-        child.ask({"do": "pids"}, timeout_s=0.2)
+        child.ask({"do": "pids", "group": []}, timeout_s=0.2)

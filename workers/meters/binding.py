@@ -226,14 +226,17 @@ class Gpu:
             utilization_pct=None if rates is None else float(rates.gpu),
         )
 
-    def pids(self) -> tuple[int, ...]:
-        """Return the pids with a context on the board, as NVML counts them (the host's)."""
+    def pids(self) -> tuple[int, ...] | None:
+        """Return the pids with a context on the board, as NVML counts them (the host's).
+
+        None where it does not tell: a list that is refused is no empty one.
+        """
         nvml = self._nvml
-        listed = [
-            *(self._maybe(nvml.nvmlDeviceGetComputeRunningProcesses, self._handle) or ()),
-            *(self._maybe(nvml.nvmlDeviceGetGraphicsRunningProcesses, self._handle) or ()),
-        ]
-        return tuple(sorted({int(process.pid) for process in listed}))
+        compute = self._maybe(nvml.nvmlDeviceGetComputeRunningProcesses, self._handle)
+        graphics = self._maybe(nvml.nvmlDeviceGetGraphicsRunningProcesses, self._handle)
+        if compute is None or graphics is None:
+            return None
+        return tuple(sorted({int(process.pid) for process in (*compute, *graphics)}))
 
 
 def _reason(error: Exception) -> str:

@@ -13,7 +13,6 @@ import select
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import IO, cast
@@ -63,16 +62,18 @@ class Child:
             raise ChildGone(f"the helper process {self.pid} is gone") from error
 
     def receive(self, timeout_s: float) -> Message:
-        """Return the next answer. Raises ChildGone, after killing a child that keeps silent."""
-        deadline = time.monotonic() + timeout_s
-        while b"\n" not in self._pending:
-            chunk = self._read(max(0.0, deadline - time.monotonic()))
-            if not chunk:
+        """Return the next answer, however long it is.
+
+        Raises ChildGone, after killing a child that keeps silent for `timeout_s`.
+        """
+        chunks = [self._pending]
+        while b"\n" not in chunks[-1]:
+            chunks.append(self._read(timeout_s))
+            if not chunks[-1]:
                 self.stop()
                 raise ChildGone(f"the helper process {self.pid} did not answer")
-            self._pending += chunk
-        line, self._pending = self._pending.split(b"\n", 1)
-        answer: Message = json.loads(line)
+        last, self._pending = chunks[-1].split(b"\n", 1)
+        answer: Message = json.loads(b"".join([*chunks[:-1], last]))
         return answer
 
     def _read(self, timeout_s: float) -> bytes:

@@ -196,7 +196,8 @@ def _counted(report: Report) -> CounterCurve | None:
         joules=tuple(value_mj / 1e3 for _, value_mj in points),
         # Ticks that were missed make it coarser than the counter.
         resolution_s=max(tick_s, span_s / (len(report.counts) - 1)),
-        unsure_s=_widest(start, end),
+        # What lags behind the ticks' grid does so at either end of a span.
+        unsure_s=_widest(start, end) + 2 * report.jitter_s,
     )
 
 

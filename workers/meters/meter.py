@@ -42,8 +42,11 @@ class Meter(Protocol):
         Of all boards of the group or of none. Where it was not followed it is coarse.
         """
 
-    def foreign_processes(self) -> tuple[int, ...]:
-        """Pids on the group's GPUs that were not there when `freeze_processes` was called."""
+    def foreign_processes(self) -> tuple[int, ...] | None:
+        """Pids on the group's GPUs that were not there when `freeze_processes` was called.
+
+        None where nobody can tell.
+        """
 
     def freeze_processes(self) -> None:
         """Remember which processes belong to the session; later ones are foreign."""

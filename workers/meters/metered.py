@@ -81,25 +81,24 @@ class Meters:
 
         Raises ConfigError or NodeUnfit for GPUs that were asked for and cannot be had.
         """
-        nvml = None
         try:
             with program.shielded():
-                machine = NvmlMeter(())
+                nvml = NvmlMeter((), interval_s=interval_s, aligned=self._aligned)
         except NodeUnfit as error:
             if named is not None:
                 raise
             self._choice = replace(self._choice, reasons=("no_nvml",))
             return None, f"no GPU: {error}"
         try:
-            self._choice = choose(machine.gpus, named, environ)
-            if self._choice.gpus:
-                # The driver stays in use until both know the boards: loading it takes seconds.
-                with program.shielded():
-                    uuids = [gpu.uuid for gpu in self._choice.gpus]
-                    nvml = NvmlMeter(uuids, interval_s=interval_s, aligned=self._aligned)
-        finally:
-            machine.shutdown()
-        return nvml, self._why_no_gpu(environ, found=bool(machine.gpus))
+            self._choice = choose(nvml.gpus, named, environ)
+        except BaseException:
+            nvml.shutdown()
+            raise
+        nvml.choose([gpu.uuid for gpu in self._choice.gpus])
+        why_not = self._why_no_gpu(environ, found=bool(nvml.gpus))
+        if not self._choice.gpus:
+            nvml.shutdown()
+        return nvml if self._choice.gpus else None, why_not
 
     def _why_no_gpu(self, environ: Mapping[str, str], *, found: bool) -> str | None:
         """Return why no chosen GPU can be metered; None if one can."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from db.errors import NodeUnfit
 from db.readings import GpuEnergy
@@ -20,7 +20,7 @@ from workers.meters.curve import Curve, curve_of
 from workers.meters.gpureport import Report, gpu_energy, parse_report, unread
 
 #: Seconds after which a silent sampler counts as dead: a board may hang in the driver.
-GREETING_S, OPEN_S, CLOSE_S = 30.0, 30.0, 30.0
+GREETING_S, OPEN_S, CLOSE_S, PIDS_S = 30.0, 30.0, 30.0, 30.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,6 +34,14 @@ class GpuInfo:
     counter: bool
     power_field: str | None
     mig: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Users:
+    """Processes on the group's GPUs, and whether all of them are `known`."""
+
+    pids: frozenset[int]
+    known: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,16 +75,28 @@ class NvmlMeter:
         self._interval_s = interval_s
         self._aligned = aligned
         self._opened: Message | None = None
-        self._frozen: frozenset[int] | None = None
+        self._frozen: Users | None = None
         self._child: Child | None = None
         self.reality = Reality.REAL
         self.driver = ""
         self.gpus: tuple[GpuInfo, ...] = ()
         self._start()
 
+    def choose(self, uuids: Sequence[str]) -> None:
+        """Meter another group from the next window on. Raises NodeUnfit if a GPU is not there.
+
+        A meter that was started without a group lists the machine's GPUs for the choice.
+        """
+        missing = sorted(set(uuids) - {g.uuid for g in self.gpus})
+        if missing:
+            self.shutdown()
+            here = ", ".join(g.uuid for g in self.gpus) or "none"
+            raise NodeUnfit(f"GPU {missing[0]} is lost or not on this machine (here: {here})")
+        self._uuids = tuple(uuids)
+        self.gpus = tuple(replace(g, sibling=g.uuid not in uuids) for g in self.gpus)
+
     def _start(self) -> Child:
-        settings = {"group": list(self._uuids), "interval_ns": round(self._interval_s * 1e9)}
-        child = Child("workers.meters.sampler", settings)
+        child = Child("workers.meters.sampler", {"interval_ns": round(self._interval_s * 1e9)})
         try:
             greeting = child.receive(GREETING_S)
         except ChildGone as error:
@@ -85,14 +105,10 @@ class NvmlMeter:
             child.stop()
             raise NodeUnfit(f"NVML is not usable: {greeting['fix']}")
         self.gpus = tuple(_info(found) for found in items(greeting["gpus"]))
-        missing = sorted(set(self._uuids) - {g.uuid for g in self.gpus})
-        if missing:
-            child.stop()
-            here = ", ".join(g.uuid for g in self.gpus) or "none"
-            raise NodeUnfit(f"GPU {missing[0]} is lost or not on this machine (here: {here})")
         self.driver = str(greeting["driver"])
         self.reality = Reality.SIMULATED if greeting["standin"] else Reality.REAL
         self._child = child
+        self.choose(self._uuids)
         return child
 
     @property
@@ -116,7 +132,8 @@ class NvmlMeter:
         """
         try:
             child = self._child or self._start()
-            self._opened = child.ask({"do": "open", "follow": follow}, OPEN_S)
+            request = {"do": "open", "group": self._uuids, "follow": follow}
+            self._opened = child.ask(request, OPEN_S)
         except (ChildGone, NodeUnfit):
             self._child, self._opened = None, None
             return time.monotonic_ns()
@@ -181,26 +198,35 @@ class NvmlMeter:
             unbracketed_mj=counted,
         )  # fmt: skip
 
-    def _pids(self) -> frozenset[int]:
+    def _users(self) -> Users:
+        """Return who uses the group's GPUs, or did in windows since asked."""
         if self._child is None:
-            return frozenset()
+            return Users(pids=frozenset(), known=False)
         try:
-            answer = self._child.ask({"do": "pids"}, CLOSE_S)
+            answer = self._child.ask({"do": "pids", "group": self._uuids}, PIDS_S)
         except ChildGone:
             self._child = None
-            return frozenset()
-        return frozenset(integer(pid) for pid in items(answer["pids"]))
+            return Users(pids=frozenset(), known=False)
+        return Users(pids=frozenset(integer(pid) for pid in items(answer["pids"])),
+                     known=bool(answer["known"]))  # fmt: skip
 
     def freeze_processes(self) -> None:
         """Remember the processes on the group's GPUs as the session's own.
 
         In a container NVML shows the host's pids: they are compared with each other only.
         """
-        self._frozen = self._pids()
+        self._frozen = self._users()
 
-    def foreign_processes(self) -> tuple[int, ...]:
-        """Return the pids not frozen that use the group's GPUs, or did in windows since asked."""
-        return () if self._frozen is None else tuple(sorted(self._pids() - self._frozen))
+    def foreign_processes(self) -> tuple[int, ...] | None:
+        """Return the pids not frozen that use the group's GPUs, or did in windows since asked.
+
+        None where that cannot be told: the driver does not list them now, or did not before.
+        """
+        if self._frozen is None:
+            return ()
+        users = self._users()
+        foreign = tuple(sorted(users.pids - self._frozen.pids))
+        return foreign if self._frozen.known and (users.known or foreign) else None
 
     def shutdown(self) -> None:
         """End the sampler; safe to call twice."""
@@ -223,6 +249,6 @@ def _info(found: object) -> GpuInfo:
     field = values["power_field"]
     return GpuInfo(
         uuid=str(values["uuid"]), index=integer(values["index"]), name=str(values["name"]),
-        sibling=bool(values["sibling"]), counter=bool(values["counter"]),
+        sibling=True, counter=bool(values["counter"]),
         power_field=None if field is None else str(field), mig=bool(values["mig"]),
     )  # fmt: skip

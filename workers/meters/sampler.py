@@ -4,7 +4,8 @@ It owns the timing (clean counter edges, power samples at a steady rate) and rep
 over its pipes; workers/meters/nvml.py makes joules of them. It never interprets, never writes a
 file, and ends with its parent. All times are CLOCK_MONOTONIC nanoseconds.
 
-Requests: ``open``, ``close``, ``pids``. One answer each, after one greeting.
+Requests: ``open``, ``close``, ``pids``. One answer each, after one greeting with every GPU of the
+machine; ``open`` and ``pids`` say which of them are meant.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import contextlib
 import gc
 import os
 import time
+from collections.abc import Sequence
 
 from workers.meters.binding import Gpu, Library, NvmlUnavailable, SensorError
 from workers.meters.child import Message, Parent, integer, items
@@ -31,16 +33,23 @@ OUTLAST_NS = 130_000_000
 class Sampler:
     """Samples every GPU given to it and finds the edges of windows on those of the group."""
 
-    def __init__(self, gpus: tuple[Gpu, ...], group: frozenset[str], interval_ns: int) -> None:
-        """Start with nothing known about the counters' periods."""
-        self.tracks = [Track(gpu=g, sibling=g.uuid not in group) for g in gpus]
+    def __init__(self, gpus: tuple[Gpu, ...], interval_ns: int) -> None:
+        """Start with nothing known about the counters' periods, and no group."""
+        self.tracks = [Track(gpu=gpu) for gpu in gpus]
         for track in self.tracks:
             track.limit_w, track.averaged = track.gpu.power_limit_w(), track.gpu.averaged
-        self.group = [t for t in self.tracks if not t.sibling]
+        self.group: list[Track] = []
         self.interval_ns = interval_ns
         self.due_ns = self.poll_due_ns = time.monotonic_ns()
         self.taken = 0
         self.is_open = False
+
+    def choose(self, group: object) -> None:
+        """Take the GPUs with these UUIDs for the group."""
+        uuids = frozenset(items(group))
+        for track in self.tracks:
+            track.sibling = track.gpu.uuid not in uuids
+        self.group = [t for t in self.tracks if not t.sibling]
 
     def sample(self, *, slow: bool | None = None) -> None:
         """Take one power sample of every GPU, and the slow values when it is their turn."""
@@ -93,35 +102,41 @@ class Sampler:
             self.poll()
         any(track.refine() for track in self.group)  # at most one, each takes a tick
 
-    def learn(self) -> None:
-        """Watch the group's counters tick, to know the periods of those not known yet."""
-        unknown = {t.gpu.uuid: t for t in self.group if t.countable and t.tick is None}
-        search = Search(now_ns=time.monotonic_ns)
-        for uuid, track in unknown.items():
-            try:
-                search.hold(uuid, track.counter)
-            except SensorError as error:
-                track.failed(error)
-        for uuid, period in search.periods().items():
-            watched = search.watches[uuid].last_clean
-            unknown[uuid].learned(period, watched[0] if watched else None)
+    def learn(self, unknown: Sequence[Track]) -> dict[str, str]:
+        """Watch counters tick to know their periods; return the words for those that do not tell.
 
-    def _hold(self, search: Search) -> dict[str, Edge | str]:
-        """Note the values of the group's counters; return the words for those without one."""
-        words = {track.gpu.uuid: track.hold(search) for track in self.group}
-        return {uuid: word for uuid, word in words.items() if word is not None}
+        It takes some ticks, so a window that may do without a period starts without.
+        """
+        tracks = {track.gpu.uuid: track for track in unknown}
+        search = Search(now_ns=time.monotonic_ns)
+        held = {uuid: track.hold(search) for uuid, track in tracks.items()}
+        words = {uuid: word for uuid, word in held.items() if word is not None}
+        for uuid, period in search.periods().items():
+            if isinstance(period, str):
+                words[uuid] = tracks[uuid].failed(SensorError(period))
+            else:
+                tracks[uuid].learned(period)
+        return words
 
     def open(self, *, follow: bool) -> Message:
         """Fix the start edge of a window; `follow` looks at the group's counters once per tick."""
-        self.learn()
         self.is_open = True
         for track in self.tracks:
             track.begin()
         search = Search(now_ns=time.monotonic_ns, meanwhile=self._sample_fast)
-        edges = {**self._hold(search), **search.run()}
+        words = {track.gpu.uuid: track.hold(search) for track in self.group}
+        edges = search.run()
         for track in self.group:
-            track.saw(edges[track.gpu.uuid])
-            track.start = track.latest(edges[track.gpu.uuid])
+            track.start = words[track.gpu.uuid] or edges[track.gpu.uuid]
+        if any(isinstance(track.start, str) for track in self.group):
+            self._sample_fast()  # its energy is that of the samples, and the search took a while
+        unknown = [track for track in self.group if track.unknown]
+        # An edge that others have outrun is moved on along the ticks, whose period that takes.
+        if follow or any(track.outrun() for track in unknown):
+            self.learn(unknown)
+        for track in self.group:
+            track.saw(track.start)
+            track.start = track.latest(track.start)
             track.begin_looks(follow=follow)
         # The first sample, with the slow values, comes right after the answer and cannot delay it.
         self.due_ns, self.taken = time.monotonic_ns(), 0
@@ -135,16 +150,20 @@ class Sampler:
         The window ends now or, `aligned`, at the tick that is about to come.
         """
         search = Search(now_ns=time.monotonic_ns, meanwhile=self._sample_fast)
-        missing = self._hold(search)  # first of all: ticks after this count
+        # First of all: ticks after this count.
+        missing = {track.gpu.uuid: track.hold_end(search) for track in self.group}
         siblings = {} if aligned else self._siblings()
         self._sample_fast()
-        ends = {**missing, **search.run()}
+        edges = search.run()
+        ends = {uuid: word or edges[uuid] for uuid, word in missing.items()}
         siblings = siblings or self._siblings()
-        for track in self.group:
-            track.saw(ends[track.gpu.uuid])
         self.outlast()
         self.sample(slow=True)
         self.is_open = False
+        ends |= self.learn([t for t in self.group
+                            if t.unknown and isinstance(ends[t.gpu.uuid], Edge)])  # fmt: skip
+        for track in self.group:
+            track.saw(ends[track.gpu.uuid])
         return {"gpus": [t.report(ends.get(t.gpu.uuid, "no_counter")) for t in self.tracks],
                 "siblings_mj": siblings}  # fmt: skip
 
@@ -163,16 +182,20 @@ class Sampler:
         """Answer one request."""
         match request["do"]:
             case "open":
+                self.choose(request["group"])
                 return self.open(follow=bool(request.get("follow")))
             case "close":
                 return self.close(aligned=bool(request["aligned"]))
             case _:
-                return {"pids": sorted(set().union(*(t.users() for t in self.group)))}
+                self.choose(request["group"])
+                users = [track.users() for track in self.group]
+                return {"pids": sorted(set().union(*(pids for pids, _ in users))),
+                        "known": all(known for _, known in users)}  # fmt: skip
 
     def greet(self, library: Library) -> Message:
         """Return what was found, for the parent to check."""
         return {"driver": library.driver, "standin": library.is_standin, "gpus": [
-            {"uuid": t.gpu.uuid, "index": t.gpu.index, "name": t.gpu.name, "sibling": t.sibling,
+            {"uuid": t.gpu.uuid, "index": t.gpu.index, "name": t.gpu.name,
              "counter": t.gpu.has_counter, "power_field": t.gpu.power_field,
              "mig": t.gpu.mig_enabled()}
             for t in self.tracks]}  # fmt: skip
@@ -191,14 +214,12 @@ def main() -> None:
     except NvmlUnavailable as error:
         parent.answer({"unavailable": error.reason, "fix": error.fix})
         return
-    group = frozenset(str(uuid) for uuid in items(settings["group"]))
     with library:
-        sampler = Sampler(library.gpus(), group, integer(settings["interval_ns"]))
+        sampler = Sampler(library.gpus(), integer(settings["interval_ns"]))
         parent.answer(sampler.greet(library))
         with contextlib.suppress(PermissionError):  # it helps, but need not be allowed
             os.setpriority(os.PRIO_PROCESS, 0, PRIORITY)
         gc.disable()  # no pause inside an edge; the sampler makes no reference cycles
-        sampler.learn()
         for request in requests:
             if request is not None:
                 parent.answer(sampler.serve(request))

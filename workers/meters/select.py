@@ -171,8 +171,8 @@ class BoardMeter:
         if self._nvml:
             self._nvml.freeze_processes()
 
-    def foreign_processes(self) -> tuple[int, ...]:
-        """Pids on the group's GPUs that were not there when they were frozen."""
+    def foreign_processes(self) -> tuple[int, ...] | None:
+        """Pids on the group's GPUs that were not there when they were frozen; None if unknown."""
         return self._nvml.foreign_processes() if self._nvml else ()
 
     def shutdown(self) -> None:

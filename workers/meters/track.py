@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass, field
 from workers.meters.binding import Gpu, SensorError, Telemetry
 from workers.meters.child import Message
 from workers.meters.counting import Edge, Tick, advanced
-from workers.meters.edges import STUCK, Search
+from workers.meters.edges import Search
 from workers.meters.powerlog import PowerLog
 from workers.meters.trajectory import Look
 
@@ -30,15 +30,15 @@ class Track:
     """One GPU of the machine; from `samples` on, what belongs to the open window."""
 
     gpu: Gpu
-    sibling: bool
+    sibling: bool = True
     limit_w: float | None = None
     averaged: bool = False
     tick: Tick | None = None
     anchor: Edge | None = None
-    why_no_tick: str = STUCK
     last_mj: int | None = None
     lost: bool = False
     pids: set[int] = field(default_factory=set)
+    pids_missed: bool = False
     power: PowerLog = field(init=False)
     looks: list[Look] = field(default_factory=list)
     look_due_ns: int | None = None
@@ -53,8 +53,13 @@ class Track:
 
     @property
     def counts(self) -> bool:
-        """Whether its energy comes from the counter."""
-        return self.countable and self.tick is not None
+        """Whether the energy of the open window comes from the counter."""
+        return self.countable and isinstance(self.start, Edge)
+
+    @property
+    def unknown(self) -> bool:
+        """Whether its counter ticks, and nobody knows yet how often."""
+        return self.counts and self.tick is None
 
     @property
     def polled(self) -> bool:
@@ -80,13 +85,13 @@ class Track:
         self.lost = self.lost or error.reason == "gpu_lost"
         return error.reason
 
-    def learned(self, period: Tick | str, last: Edge | None) -> None:
-        """Note the period and the `last` clean edge of a counter, or why there are none."""
-        if isinstance(period, Tick):
-            self.tick, self.anchor = period, last
-        else:
-            self.why_no_tick = period
-            self.lost = self.lost or period == "gpu_lost"
+    def learned(self, period: Tick) -> None:
+        """Note the period of a counter; its ticks are counted from the window's start edge."""
+        self.tick, self.anchor = period, self.start if isinstance(self.start, Edge) else None
+
+    def outrun(self) -> bool:
+        """Whether the counter has ticked, or failed, since the window's start edge."""
+        return isinstance(self.start, Edge) and self._try(self.counter) != self.start.value_mj
 
     def saw(self, edge: Edge | str) -> None:
         """Learn the period better from an edge, if the ticks since the anchor are countable."""
@@ -120,12 +125,13 @@ class Track:
     def begin(self) -> None:
         """Forget what belonged to an earlier window."""
         self.went_back, self.throttle = False, 0
+        self.look_due_ns = None
+        self.looks.clear()
         self.telemetry.clear()
         self.power.begin()
 
     def begin_looks(self, *, follow: bool) -> None:
         """Start with the window's start edge; `follow` looks at the counter once per tick."""
-        self.looks.clear()
         known = self.tick is not None and isinstance(self.start, Edge)
         self.look_due_ns = self._next_look(time.monotonic_ns()) if follow and known else None
 
@@ -154,11 +160,11 @@ class Track:
         """Take a power sample and look at the counter; `slow` reads the rest of the board too."""
         wanted: list[Callable[[], object]] = [self.read_power, self._throttled]
         if self.gpu.has_counter:
-            wanted.append(self.look if is_open and not self.sibling else self.counter)
+            wanted.append(self.look if is_open and self.look_due_ns is not None else self.counter)
         if slow and not self.sibling:
             wanted.append(self._described)
         if slow and not self.sibling and is_open:
-            wanted.append(lambda: self.pids.update(self.gpu.pids()))
+            wanted.append(self._list_users)
         for read in wanted:
             self._try(read)
         if not is_open:
@@ -192,13 +198,15 @@ class Track:
         """Enter the counter into a search, or return the word for why there is none."""
         if not self.countable:
             return "gpu_lost" if self.lost else "no_counter"
-        if self.tick is None:
-            return self.why_no_tick
         try:
             search.hold(self.gpu.uuid, self.counter)
         except SensorError as error:
             return self.failed(error)
         return None
+
+    def hold_end(self, search: Search) -> str | None:
+        """The same for the end of a window; without a start edge there is none to look for."""
+        return self.start if isinstance(self.start, str) else self.hold(search)
 
     def latest(self, edge: Edge | str) -> Edge | str:
         """Move an edge to the counter's last tick: the edges of others may have taken time."""
@@ -213,15 +221,21 @@ class Track:
             found = advanced(edge, time.monotonic_ns(), value_mj, self.tick.period_ns / 1e9)
         return found
 
-    def users(self) -> set[int]:
-        """Return the pids on the board now, and in windows since they were asked for last."""
-        seen = set(self.pids)
-        self.pids.clear()
-        try:
-            seen.update(() if self.lost else self.gpu.pids())
-        except SensorError as error:
-            self.failed(error)
-        return seen
+    def users(self) -> tuple[set[int], bool]:
+        """Return the pids on the board now, and in windows since they were asked for last.
+
+        With whether that is all of them.
+        """
+        self._try(self._list_users)
+        seen, known = self.pids, not (self.pids_missed or self.lost)
+        self.pids, self.pids_missed = set(), False
+        return seen, known
+
+    def _list_users(self) -> None:
+        """Note the pids on the board, or that it does not tell them. Raises SensorError."""
+        listed = self.gpu.pids()
+        self.pids_missed = self.pids_missed or listed is None
+        self.pids.update(listed or ())
 
     def report(self, end: Edge | str) -> Message:
         """Return everything seen in the window that ends with `end`."""
