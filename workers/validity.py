@@ -16,6 +16,7 @@ from db.errors import InvalidMeasurement
 from db.readings import Batch, GpuEnergy, Window
 from db.records import MeasurementProtocol, Workload
 from workers.meters.aliasing import aliased
+from workers.meters.integrate import NOMINAL_PERIOD_S
 
 #: Clock event reasons that mean the board could not run as asked.
 THERMAL_THROTTLES = frozenset({"hw_slowdown", "hw_thermal", "sw_thermal", "power_brake"})
@@ -161,13 +162,15 @@ def _gpu_marks(gpu: GpuEnergy, gates: Gates) -> Iterator[str]:
 def _aliased(gpu: GpuEnergy, window: Window) -> bool:
     """Whether the load may hide from the power sensor; its counter, where there is one, sees it.
 
-    The load repeats with every decode step and with every batch.
+    The load repeats with every decode step and with every batch. One that keeps time with the
+    sensor hides its updates as well: the period it usually has counts where none was seen.
     """
-    if gpu.method != "integrated" or gpu.sensor_period_s is None:
+    if gpu.method != "integrated":
         return False
+    period_s = gpu.sensor_period_s or NOMINAL_PERIOD_S
     batch_s = window.reading.duration_s / window.batches if window.batches else None
     steps = (step for step in (window.itl_s, batch_s) if step is not None)
-    return any(aliased(step, gpu.sensor_period_s) for step in steps)
+    return any(aliased(step, period_s) for step in steps)
 
 
 def _drift_c(windows: Sequence[Window]) -> float:

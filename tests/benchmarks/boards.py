@@ -21,6 +21,7 @@ KINDS = {
     "A100-like": StandinGpu(
         name="NVIDIA A100-SXM4-80GB", uuid=UUID, limit_w=400.0, tick_s=0.1, tick_phase_s=0.03137,
         sensor_period_s=0.1, sensor_window_s=0.025, legacy_window_s=0.025, sensor_phase_s=0.0432,
+        architecture=7,
     ),
     "H100-like": StandinGpu(
         name="NVIDIA H100 80GB HBM3", uuid=UUID, limit_w=700.0, tick_s=0.02, tick_phase_s=0.00137,
@@ -29,7 +30,7 @@ KINDS = {
     "V100-like": StandinGpu(
         name="Tesla V100-SXM2-32GB", uuid=UUID, limit_w=300.0, tick_s=0.02, tick_phase_s=0.00137,
         sensor_period_s=0.02, sensor_window_s=0.01, legacy_window_s=0.01, sensor_phase_s=0.0132,
-        instant=0, average=0,
+        instant=0, average=0, architecture=5,
     ),
 }  # fmt: skip
 

@@ -65,6 +65,7 @@ class StandinGpu:
     throttle: int = 0
     latency_us: float = 0.0
     temperature_c: int = 50
+    architecture: int = 9
     processes: tuple[tuple[int, int, float, float], ...] = ()
     failures: tuple[tuple[str, int, float, float], ...] = ()
 

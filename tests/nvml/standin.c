@@ -37,7 +37,7 @@ typedef struct {
     double sensor_period_s, sensor_phase_s, sensor_window_s, legacy_window_s;
     double reset_at, reset_every_s, lost_at, throttle_at, stale_at, stuck_at;
     unsigned long long throttle;
-    unsigned sm_mhz, memory_mhz, temperature_c, utilization;
+    unsigned sm_mhz, memory_mhz, temperature_c, utilization, architecture;
     double latency_us;
     Process processes[MAX_PROCESSES];
     Failure failures[MAX_FAILURES];
@@ -170,7 +170,7 @@ static Gpu *add_gpu(void) {
     g->counter = g->instant = g->average = g->legacy = 1;
     g->tick_s = 0.02, g->tick_phase_s = 0.00137, g->sensor_period_s = 0.1, g->sensor_window_s = 0.025;
     g->legacy_window_s = 1.0;
-    g->sm_mhz = 1980, g->memory_mhz = 2619, g->temperature_c = 50, g->utilization = 90;
+    g->sm_mhz = 1980, g->memory_mhz = 2619, g->temperature_c = 50, g->utilization = 90, g->architecture = 9;
     return g;
 }
 
@@ -216,7 +216,8 @@ static int set_number(Gpu *g, const char *key, double x) {
         {"tick_held", &g->tick_held}};
     const struct { const char *key; unsigned *at; } unsigneds[] = {
         {"sm_mhz", &g->sm_mhz}, {"memory_mhz", &g->memory_mhz},
-        {"temperature_c", &g->temperature_c}, {"utilization", &g->utilization}};
+        {"temperature_c", &g->temperature_c}, {"utilization", &g->utilization},
+        {"architecture", &g->architecture}};
     for (size_t i = 0; i < sizeof doubles / sizeof *doubles; i++)
         if (!strcmp(key, doubles[i].key)) return *doubles[i].at = x, 1;
     for (size_t i = 0; i < sizeof ints / sizeof *ints; i++)
@@ -383,7 +384,7 @@ int nvmlDeviceGetCudaComputeCapability(Gpu *g, int *major, int *minor) {
     *major = 9, *minor = 0;
     return SUCCESS;
 }
-int nvmlDeviceGetArchitecture(Gpu *g, unsigned *out) { ENTER(g, "identity"); *out = 9; return SUCCESS; }
+int nvmlDeviceGetArchitecture(Gpu *g, unsigned *out) { ENTER(g, "identity"); *out = g->architecture; return SUCCESS; }
 int nvmlDeviceGetComputeMode(Gpu *g, unsigned *out) { ENTER(g, "identity"); *out = 0; return SUCCESS; }
 int nvmlDeviceGetEccMode(Gpu *g, unsigned *current, unsigned *pending) {
     ENTER(g, "identity");

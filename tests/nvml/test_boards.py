@@ -165,3 +165,27 @@ def test_a_session_is_only_given_boards_of_the_product_its_tasks_name(standin):
 def test_a_board_cut_into_instances_is_not_measured(standin):
     standin(StandinGpu(uuid="GPU-1", mig=1))
     assert "MIG is on" in verified(("GPU-1",), 1)
+
+
+@pytest.mark.parametrize(
+    ("name", "architecture", "fields", "averaged"),
+    [
+        ("Tesla V100-SXM2-32GB", 5, {"instant": 0, "average": 0}, False),
+        ("NVIDIA A100-SXM4-80GB", 7, {"instant": 0, "average": 0}, False),
+        ("NVIDIA A30", 7, {"instant": 0, "average": 0}, False),
+        ("NVIDIA RTX A3000 Laptop GPU", 7, {"instant": 0, "average": 0}, True),
+        ("NVIDIA H100 80GB HBM3", 9, {"instant": 0, "average": 0}, True),
+        ("NVIDIA H100 80GB HBM3", 9, {"instant": 0}, True),
+        ("NVIDIA H100 80GB HBM3", 9, {}, False),
+    ],
+)
+def test_which_power_is_a_mean_over_a_second(standin, name, architecture, fields, averaged):
+    standin(StandinGpu(uuid=A, name=name, architecture=architecture, **fields))
+    code = (
+        "from workers.meters.binding import Library\n"
+        "with Library() as library:\n"
+        "    print([gpu.averaged for gpu in library.gpus()])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True, capture_output=True,
+                          text=True)  # fmt: skip
+    assert done.stdout.strip() == f"[{averaged}]"

@@ -97,6 +97,55 @@ def test_ctrl_c_on_the_terminal_is_the_parents_business(standin, closing):
     assert meter.finish_close(started_ns, started_ns + 1).reasons == ()
 
 
+LONG_BYTES, LINES = 48 * 2**20, 3
+TALKER = f"""
+import sys, time
+from workers.meters.child import Parent
+parent = Parent()
+requests = parent.requests()
+next(requests)
+parent.answer({{"text": "x" * {LONG_BYTES}}})
+for n in range({LINES}):
+    parent.answer({{"n": n}})
+next(requests)
+"""
+
+
+def test_an_answer_may_be_long_and_others_follow_it(tmp_path, monkeypatch):
+    (tmp_path / "talker.py").write_text(TALKER)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    child = Child("talker", {})
+    try:
+        assert len(child.receive(30.0)["text"]) == LONG_BYTES
+        assert [child.receive(30.0) for _ in range(LINES)] == [{"n": n} for n in range(LINES)]
+    finally:
+        child.stop()
+
+
+SLOW = """
+import os, time
+from workers.meters.child import Parent
+parent = Parent()
+requests = parent.requests()
+next(requests)
+for piece in ('{', '"a"', ':', '1', '}', chr(10)):
+    os.write(parent._out, piece.encode())
+    time.sleep(0.5)
+next(requests)
+"""
+
+
+def test_a_helper_that_is_slow_is_not_silent(tmp_path, monkeypatch):
+    """Its answer takes longer than it may be silent."""
+    (tmp_path / "slow.py").write_text(SLOW)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    child = Child("slow", {})
+    try:
+        assert child.receive(2.0) == {"a": 1}
+    finally:
+        child.stop()
+
+
 def test_a_helper_that_keeps_silent_is_given_up_and_killed(standin):
     standin(StandinGpu(uuid=UUID))
     child = Child("workers.meters.sampler", {"interval_ns": 10**8})

@@ -1,6 +1,7 @@
 """The NVML meter on known power curves, through the real binding and the stand-in library."""
 
 import json
+import math
 import os
 import signal
 import subprocess
@@ -210,6 +211,51 @@ def test_foreign_processes_are_those_not_frozen_even_if_gone_again(standin, mete
     assert meter.foreign_processes() == ()
 
 
+@pytest.mark.parametrize("code", [3, 4], ids=["not supported", "no permission"])
+def test_processes_that_may_not_be_listed_are_unknown(standin, meter_of, code):
+    standin(StandinGpu(uuid=A), StandinGpu(uuid=B, failures=(("processes", code, 1.0, 0.0),)))
+    meter = meter_of(A, B)
+    meter.freeze_processes()
+    assert meter.foreign_processes() is None
+    meter = meter_of(A)  # a sibling's do not matter
+    meter.freeze_processes()
+    assert meter.foreign_processes() == ()
+
+
+def test_a_process_that_is_seen_is_foreign_whatever_cannot_be_listed(standin, meter_of):
+    begins = from_now(2.0)
+    standin(StandinGpu(uuid=A, processes=((202, 1, begins, 0.0),)),
+            StandinGpu(uuid=B, failures=(("processes", 4, begins, 0.0),)))  # fmt: skip
+    meter = meter_of(A, B)
+    meter.freeze_processes()
+    assert meter.foreign_processes() == ()
+    until(begins)
+    assert meter.foreign_processes() == (202,)
+
+
+def test_processes_unknown_when_they_were_frozen_stay_so(standin, meter_of):
+    ends = from_now(2.0)
+    standin(StandinGpu(uuid=A, processes=((101, 1, 0.0, 0.0),),
+                       failures=(("processes", 4, 1.0, ends),)))  # fmt: skip
+    meter = meter_of(A)
+    meter.freeze_processes()
+    until(ends)
+    assert meter.foreign_processes() is None  # 101 may have been there
+    meter.freeze_processes()
+    assert meter.foreign_processes() == ()
+
+
+def test_processes_not_listed_in_a_window_are_unknown_once(standin, meter_of):
+    fails = from_now(2.0)
+    standin(StandinGpu(uuid=A, failures=(("processes", 4, fails, fails + 1.3),)))
+    meter = meter_of(A)
+    meter.freeze_processes()
+    until(fails - 0.3)
+    window_of(meter, during=lambda: until(fails + 1.4))
+    assert meter.foreign_processes() is None
+    assert meter.foreign_processes() == ()
+
+
 # ---- failures ----------------------------------------------------------------------------------
 
 
@@ -374,6 +420,50 @@ def test_a_counter_that_stops_in_mid_window_leaves_the_samples(standin, meter_of
     assert found.energy_j == pytest.approx(exact_j(gpu, window), rel=1e-3)
 
 
+# ---- the first window ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("tick_s", [0.02, 0.1])
+def test_the_first_window_starts_before_the_counters_periods_are_known(standin, meter_of, tick_s):
+    gpus = standin(*(StandinGpu(uuid=u, **SQUARE, tick_s=tick_s, tick_phase_s=0.0013 + 0.003 * i)
+                     for i, u in enumerate((A, B, C))))  # fmt: skip
+    meter = meter_of(A, B, C)
+    asked_ns = time.monotonic_ns()
+    window = window_of(meter, seconds=0.53)
+    for gpu, found in zip(gpus, window.gpus, strict=True):
+        # One tick of each counter, not three: they go by its clock, whatever else is busy here.
+        ticks = [math.floor((ns / 1e9 - gpu.tick_phase_s) / tick_s)
+                 for ns in (asked_ns, window.started_ns)]  # fmt: skip
+        assert ticks[1] - ticks[0] <= 1
+        assert found.method == "counter"
+        error_j = abs(found.energy_j - exact_j(gpu, window))
+        assert error_j <= 1.5 * found.timing_uncertainty_j + 0.01
+
+
+def test_counters_that_outrun_each_other_are_brought_to_one_start(standin, meter_of):
+    """The fast one has ticked several times before the slow one does."""
+    ticks = from_now(1.5)
+    slow = StandinGpu(uuid=B, tick_s=0.5, tick_phase_s=ticks % 0.5)
+    gpus = standin(StandinGpu(uuid=A, tick_s=0.02), slow)
+    meter = meter_of(A, B)
+    until(ticks + 0.05)
+    window = window_of(meter)
+    for gpu, found in zip(gpus, window.gpus, strict=True):
+        assert found.method == "counter"
+        assert found.energy_j == pytest.approx(exact_j(gpu, window), rel=2e-3)
+        assert found.timing_uncertainty_j <= 1.5 * gpu.tick_s * gpu.limit_w
+
+
+def test_a_counter_that_stops_ticking_in_the_first_window_has_no_period(standin, meter_of):
+    stops = from_now(2.0)
+    standin(StandinGpu(uuid=A, tick_s=0.1, tick_phase_s=(stops + 0.55) % 0.1, stuck_at=stops + 0.6))
+    meter = meter_of(A)
+    until(stops)
+    window = window_of(meter, seconds=0.5)
+    (found,) = window.gpus
+    assert (found.method, found.reasons) == ("integrated", ("counter_stuck",))
+
+
 # ---- the course of a window --------------------------------------------------------------------
 
 
@@ -385,7 +475,8 @@ def test_a_window_that_is_followed_has_the_course_of_its_counter(standin, meter_
     meter.open(follow=True)
     time.sleep(1.5)
     meter.begin_close()
-    reports = [parse_report(raw) for raw in meter._child.receive(30)["gpus"]]
+    reports = [parse_report(meter._child.receive(30))
+               for _ in range(meter._child.receive(30)["gpus"])]  # fmt: skip
     for gpu, report in zip(gpus, reports, strict=True):
         assert len(report.counts) >= 0.8 * 1.5 / tick_s
         (first_ns, first_mj), *rest = report.counts
@@ -464,11 +555,12 @@ def looks_of(uuid, count=12, pause_s=0.037):
 def test_a_sampler_that_dies_costs_its_window_and_no_other(standin, meter_of):
     standin(StandinGpu(uuid=A))
     meter = meter_of(A)
+    meter.freeze_processes()
     pid = meter.sampler_pid
     window = window_of(meter, during=lambda: os.kill(pid, signal.SIGKILL))
     (found,) = window.gpus
     assert (found.energy_j, found.reasons) == (None, ("sampler_lost",))
-    assert meter.foreign_processes() == ()  # nobody asked to tell them apart
+    assert meter.foreign_processes() is None
     (after,) = window_of(meter).gpus
     assert after.energy_j > 0
     assert meter.sampler_pid != pid

@@ -39,9 +39,10 @@ class LoadEngine:
 
     vocabulary = 1000
 
-    def __init__(self, loads, prefill_s=0.4, mixed_s=0.0, decode_s=0.5):
+    def __init__(self, loads, prefill_s=0.4, mixed_s=0.0, decode_s=0.5, pulses=False, pace_s=0.0):
         self._loads = loads
         self._lengths_s = (prefill_s, mixed_s, decode_s)
+        self._pulses, self._pace_ns = pulses, round(pace_s * 1e9)
         self.batches = []
 
     def prepare(self):
@@ -54,11 +55,20 @@ class LoadEngine:
         pass
 
     def generate(self, prompts, output_tokens):
-        """All prompts are read, the last one in the mixed steps; then every token but the first."""
+        """All prompts are read, the last one in the mixed steps; then every token but the first.
+
+        With `pulses` each step of decode draws its power in its first half only; batches begin
+        `pace_s` apart.
+        """
         prefill_s, mixed_s, decode_s = self._lengths_s
         decode_s = decode_s if output_tokens > 1 else 0.0
         at_ns = started_ns = time.monotonic_ns() + AHEAD_NS
-        steps = [(PREFILL_W, prefill_s), (MIXED_W, mixed_s), (DECODE_W, decode_s)]
+        if self._pace_ns:
+            at_ns = started_ns = (at_ns // self._pace_ns + 1) * self._pace_ns
+        half_s = decode_s / (output_tokens - 1) / 2 if output_tokens > 1 else 0.0
+        decode = [(DECODE_W, half_s), (IDLE_W, half_s)] * (output_tokens - 1)
+        steps = [(PREFILL_W, prefill_s), (MIXED_W, mixed_s),
+                 *(decode if self._pulses else [(DECODE_W, decode_s)])]  # fmt: skip
         for watts, seconds in [step for step in steps if step[1] > 0]:
             self._draw(at_ns, watts)
             at_ns += round(seconds * 1e9)
@@ -91,8 +101,8 @@ class LoadEngine:
 
 
 @pytest.fixture
-def measured(standin, closing, tmp_path):
-    """A function that measures a task on boards of its own; returns the engine and its windows."""
+def task(standin, closing, tmp_path):
+    """A function that measures a task on boards of its own; returns the engine and the result."""
 
     def run(*boards, protocol=PROTOCOL, **lengths):
         loads = [Load(tmp_path / board.uuid, IDLE_W) for board in boards]
@@ -100,11 +110,23 @@ def measured(standin, closing, tmp_path):
                   for board in boards))  # fmt: skip
         meter = closing(open_meter(["nvml"], [board.uuid for board in boards]))
         engine = LoadEngine(loads, **lengths)
+        meter.freeze_processes()
         rig = Rig(engine=engine, meter=meter, clock=MonotonicClock(), gates=Gates(),
                   prefix_caching=False)  # fmt: skip
         claim = Claim(task_id=1, key="v1:", lease_id=uuid.UUID(int=1), workload=WORK,
                       protocol=protocol, reality=Reality.SIMULATED, replicate=0)  # fmt: skip
-        return engine, measure(rig, claim, lambda: None).windows
+        return engine, measure(rig, claim, lambda: None)
+
+    return run
+
+
+@pytest.fixture
+def measured(task):
+    """The same; returns the engine and the windows."""
+
+    def run(*boards, **options):
+        engine, done = task(*boards, **options)
+        return engine, done.windows
 
     return run
 
@@ -190,6 +212,37 @@ def test_without_a_counter_short_phases_are_none(measured):
     assert window.reading.energy_j is not None
     for row in rows_of(window, PhaseMethod.STEPS).values():
         assert (row.energy_j, row.reasons) == (None, ("phase_unresolved",))
+
+
+RHYTHMS = {
+    "steps": {"prefill_s": 0.2, "decode_s": 0.4},
+    "batches": {"prefill_s": 0.04, "decode_s": 0.02, "pace_s": 0.1},
+    "neither": {"prefill_s": 0.2, "decode_s": 0.52},
+}
+
+
+@pytest.mark.parametrize(
+    ("rhythm", "counter", "marked"),
+    [("steps", 0, True), ("batches", 0, True), ("neither", 0, False), ("steps", 1, False)],
+)
+def test_a_load_in_the_rhythm_of_the_sensor_is_marked_where_samples_are_all_there_is(
+    task, rhythm, counter, marked
+):
+    """It looks every 0.1 s; 0.4 s are four steps of it, 0.52 s are not."""
+    protocol = replace(PROTOCOL, phases="none", repeats=1, repeats_max=1)
+    board = StandinGpu(uuid=A, counter=counter)
+    _, done = task(board, protocol=protocol, pulses=True, **RHYTHMS[rhythm])
+    (window,) = done.windows
+    assert window.reading.energy_method == f"nvml_{'counter' if counter else 'integrated'}"
+    assert ("aliased" in done.marks) == marked
+
+
+def test_processes_that_cannot_be_listed_are_marked(task):
+    protocol = replace(PROTOCOL, phases="none", repeats=1, repeats_max=1, window_s=0.5)
+    _, done = task(StandinGpu(uuid=A), protocol=protocol)
+    assert "processes_unknown" not in done.marks
+    _, done = task(StandinGpu(uuid=B, failures=(("processes", 4, 1.0, 0.0),)), protocol=protocol)
+    assert "processes_unknown" in done.marks
 
 
 def test_a_board_that_is_lost_has_no_phases(measured):

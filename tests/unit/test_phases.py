@@ -439,6 +439,14 @@ def test_a_counter_s_course_begins_with_the_tick_before_the_window() -> None:
     assert curve.unsure_s == pytest.approx(1e-5)
 
 
+def test_ticks_that_come_late_make_the_instants_of_a_course_unsure() -> None:
+    counts = [(START_NS + n * TICK_NS, 10_000 + 2_000 * n) for n in range(10)]
+    late = replace(report(counts), jitter_s=0.004)
+    curve = curve_of(late, gpu("counter"), interval_s=0.1)
+    assert isinstance(curve, CounterCurve)
+    assert curve.unsure_s == pytest.approx(0.008, abs=2e-5)
+
+
 def test_ticks_that_were_missed_make_a_course_coarser() -> None:
     counts = [(START_NS + n * TICK_NS, 10_000 + 2_000 * n) for n in range(0, 50, 5)]
     curve = curve_of(report(counts), gpu("counter"), interval_s=0.1)

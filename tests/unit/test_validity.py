@@ -116,6 +116,11 @@ def test_a_foreign_process_voids():
     assert gate_of(lambda: marks(foreign=(4711,))) == "foreign_process"
 
 
+def test_processes_that_nobody_can_list_are_marked():
+    assert marks(foreign=None) == ("processes_unknown",)
+    assert gate_of(lambda: marks(foreign=(4711,))) == "foreign_process"
+
+
 @pytest.mark.parametrize(
     ("change", "gate"),
     [
@@ -159,6 +164,7 @@ def test_missing_energy_marks_where_any_will_do_and_voids_where_it_was_asked_for
         ({"cpu": CpuEnergy(reasons=("shared_node",))}, "shared_node"),
         ({"gpu": BLIND, "itl_s": 0.1}, "aliased"),
         ({"gpu": BLIND, "batches": 60}, "aliased"),
+        ({"gpu": replace(BLIND, sensor_period_s=None), "itl_s": 0.1}, "aliased"),
     ],
 )
 def test_each_mark_has_its_own_cause(change, mark):
@@ -172,7 +178,7 @@ def test_each_mark_has_its_own_cause(change, mark):
         {"gpu": replace(GPU, temperature_c=65.0)},
         {"gpu": replace(GPU, throttle_reasons=("applications_clocks",))},
         {"gpu": replace(GPU, sensor_period_s=0.1), "itl_s": 0.1},  # its counter sees everything
-        {"gpu": replace(BLIND, sensor_period_s=None), "itl_s": 0.1},
+        {"gpu": replace(BLIND, sensor_period_s=None), "itl_s": 0.13},
         {"gpu": BLIND, "itl_s": 0.0643},
         {"cpu": CpuEnergy(package_j=50.0, reasons=("rapl_no_dram",))},
     ],

@@ -7,6 +7,7 @@ one-word reasons. It never decides what a missing value means and keeps no readi
 from __future__ import annotations
 
 import importlib
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from types import ModuleType
@@ -14,6 +15,8 @@ from typing import NamedTuple, Self, TypeVar
 
 T = TypeVar("T")
 
+#: Boards whose legacy power is instantaneous although they are Ampere: the chip is GA100.
+GA100 = re.compile(r"\b(A100|A30)\b")
 #: The driver version that the stand-in library reports: what it meters is simulated.
 STANDIN_DRIVER = "0.0.standin"
 
@@ -176,7 +179,7 @@ class Gpu:
         if self.power_field == "legacy":
             architecture = self._maybe(self._nvml.nvmlDeviceGetArchitecture, self._handle)
             recent = architecture is not None and architecture >= self._nvml.NVML_DEVICE_ARCH_AMPERE
-            return recent and not any(name in self.name for name in ("A100", "A30"))
+            return recent and not GA100.search(self.name)
         return self.power_field == "average"
 
     def _power(self, field: str) -> Power:

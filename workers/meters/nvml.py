@@ -18,6 +18,7 @@ from db.records import Reality
 from workers.meters.child import Child, ChildGone, Message, integer, items, mapping
 from workers.meters.curve import Curve, curve_of
 from workers.meters.gpureport import Report, gpu_energy, parse_report, unread
+from workers.meters.users import Users
 
 #: Seconds after which a silent sampler counts as dead: a board may hang in the driver.
 GREETING_S, OPEN_S, CLOSE_S, PIDS_S = 30.0, 30.0, 30.0, 30.0
@@ -34,14 +35,6 @@ class GpuInfo:
     counter: bool
     power_field: str | None
     mig: bool
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Users:
-    """Processes on the group's GPUs, and whether all of them are `known`."""
-
-    pids: frozenset[int]
-    known: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -151,18 +144,18 @@ class NvmlMeter:
     def finish_close(self, started_ns: int, ended_ns: int) -> GpuWindow:
         """Report the window `started_ns`..`ended_ns`, after `begin_close`."""
         opened, self._opened = self._opened, None
-        answer = self._closed()
-        if answer is None or opened is None:
+        closed = self._closed()
+        if closed is None or opened is None:
             gpus = tuple(unread(g.uuid, g.index, g.name, "sampler_lost", sibling=g.sibling)
                          for g in self.gpus)  # fmt: skip
             return GpuWindow(started_ns=started_ns, ended_ns=ended_ns, gpus=gpus,
                              reasons=("sampler_lost",))  # fmt: skip
-        reports = {r.uuid: r for r in map(parse_report, items(answer["gpus"]))}
+        siblings_mj, reports = closed
         ticks = [at for u in self._uuids if (at := reports[u].end_ns) is not None]
         after = [at for u in self._uuids if (at := _tick_after(reports[u], ended_ns)) is not None]
         if self._aligned:
             ended_ns = max(ended_ns, min(ticks, default=ended_ns))
-        siblings = (mapping(opened["siblings_mj"]), mapping(answer["siblings_mj"]))
+        siblings = (mapping(opened["siblings_mj"]), siblings_mj)
         gpus = tuple(self._energy(g, reports[g.uuid], (started_ns, ended_ns), siblings)
                      for g in self.gpus)  # fmt: skip
         return GpuWindow(started_ns=started_ns, ended_ns=ended_ns, gpus=gpus,
@@ -177,12 +170,18 @@ class NvmlMeter:
         known = tuple(curve for curve in found if curve is not None)
         return known if len(known) == len(found) else ()
 
-    def _closed(self) -> Message | None:
-        """Return the sampler's report; None if it is gone."""
+    def _closed(self) -> tuple[Message, dict[str, Report]] | None:
+        """Return the siblings' counters and the sampler's report of each GPU; None if it is gone.
+
+        A GPU takes a moment per day of its window.
+        """
         if self._child is None:
             return None
         try:
-            return self._child.receive(CLOSE_S)
+            head = self._child.receive(CLOSE_S)
+            found = [parse_report(self._child.receive(CLOSE_S))
+                     for _ in range(integer(head["gpus"]))]  # fmt: skip
+            return mapping(head["siblings_mj"]), {report.uuid: report for report in found}
         except ChildGone:
             self._child = None
             return None
@@ -201,14 +200,12 @@ class NvmlMeter:
     def _users(self) -> Users:
         """Return who uses the group's GPUs, or did in windows since asked."""
         if self._child is None:
-            return Users(pids=frozenset(), known=False)
+            return Users()
         try:
-            answer = self._child.ask({"do": "pids", "group": self._uuids}, PIDS_S)
+            return Users.parse(self._child.ask({"do": "pids", "group": self._uuids}, PIDS_S))
         except ChildGone:
             self._child = None
-            return Users(pids=frozenset(), known=False)
-        return Users(pids=frozenset(integer(pid) for pid in items(answer["pids"])),
-                     known=bool(answer["known"]))  # fmt: skip
+            return Users()
 
     def freeze_processes(self) -> None:
         """Remember the processes on the group's GPUs as the session's own.
@@ -222,11 +219,7 @@ class NvmlMeter:
 
         None where that cannot be told: the driver does not list them now, or did not before.
         """
-        if self._frozen is None:
-            return ()
-        users = self._users()
-        foreign = tuple(sorted(users.pids - self._frozen.pids))
-        return foreign if self._frozen.known and (users.known or foreign) else None
+        return () if self._frozen is None else self._users().beside(self._frozen)
 
     def shutdown(self) -> None:
         """End the sampler; safe to call twice."""

@@ -5,7 +5,7 @@ over its pipes; workers/meters/nvml.py makes joules of them. It never interprets
 file, and ends with its parent. All times are CLOCK_MONOTONIC nanoseconds.
 
 Requests: ``open``, ``close``, ``pids``. One answer each, after one greeting with every GPU of the
-machine; ``open`` and ``pids`` say which of them are meant.
+machine, and to ``close`` one more for each GPU; ``open`` and ``pids`` say which of them are meant.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import contextlib
 import gc
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from workers.meters.binding import Gpu, Library, NvmlUnavailable, SensorError
 from workers.meters.child import Message, Parent, integer, items
@@ -144,14 +144,15 @@ class Sampler:
                 "starts_ns": [t.start.at_ns for t in self.group if isinstance(t.start, Edge)],
                 "siblings_mj": self._siblings()}  # fmt: skip
 
-    def close(self, *, aligned: bool) -> Message:
-        """Fix the end edge of the window and report everything seen in it.
+    def close(self, *, aligned: bool) -> Iterator[Message]:
+        """Fix the end edge of the window and report everything seen in it, one GPU after another.
 
         The window ends now or, `aligned`, at the tick that is about to come.
         """
         search = Search(now_ns=time.monotonic_ns, meanwhile=self._sample_fast)
-        # First of all: ticks after this count.
-        missing = {track.gpu.uuid: track.hold_end(search) for track in self.group}
+        # First of all: ticks after this count. Without a start edge none is looked for.
+        missing = {t.gpu.uuid: t.start if isinstance(t.start, str) else t.hold(search)
+                   for t in self.group}  # fmt: skip
         siblings = {} if aligned else self._siblings()
         self._sample_fast()
         edges = search.run()
@@ -164,8 +165,9 @@ class Sampler:
                             if t.unknown and isinstance(ends[t.gpu.uuid], Edge)])  # fmt: skip
         for track in self.group:
             track.saw(ends[track.gpu.uuid])
-        return {"gpus": [t.report(ends.get(t.gpu.uuid, "no_counter")) for t in self.tracks],
-                "siblings_mj": siblings}  # fmt: skip
+        yield {"gpus": len(self.tracks), "siblings_mj": siblings}
+        for track in self.tracks:
+            yield track.report(ends.get(track.gpu.uuid, "no_counter"))
 
     def _siblings(self) -> dict[str, int]:
         """Read the counters of the GPUs beside the group, without waiting for a tick."""
@@ -178,19 +180,19 @@ class Sampler:
                     track.failed(error)
         return values
 
-    def serve(self, request: Message) -> Message:
-        """Answer one request."""
+    def serve(self, request: Message) -> Iterable[Message]:
+        """Return the answers to one request."""
         match request["do"]:
             case "open":
                 self.choose(request["group"])
-                return self.open(follow=bool(request.get("follow")))
+                return [self.open(follow=bool(request.get("follow")))]
             case "close":
                 return self.close(aligned=bool(request["aligned"]))
             case _:
                 self.choose(request["group"])
                 users = [track.users() for track in self.group]
-                return {"pids": sorted(set().union(*(pids for pids, _ in users))),
-                        "known": all(known for _, known in users)}  # fmt: skip
+                return [{"pids": sorted(set().union(*(pids for pids, _ in users))),
+                         "known": all(known for _, known in users)}]  # fmt: skip
 
     def greet(self, library: Library) -> Message:
         """Return what was found, for the parent to check."""
@@ -222,7 +224,8 @@ def main() -> None:
         gc.disable()  # no pause inside an edge; the sampler makes no reference cycles
         for request in requests:
             if request is not None:
-                parent.answer(sampler.serve(request))
+                for answer in sampler.serve(request):
+                    parent.answer(answer)
             if sampler.wait_s() == 0.0:
                 sampler.work()
 

@@ -204,10 +204,6 @@ class Track:
             return self.failed(error)
         return None
 
-    def hold_end(self, search: Search) -> str | None:
-        """The same for the end of a window; without a start edge there is none to look for."""
-        return self.start if isinstance(self.start, str) else self.hold(search)
-
     def latest(self, edge: Edge | str) -> Edge | str:
         """Move an edge to the counter's last tick: the edges of others may have taken time."""
         if isinstance(edge, str) or self.tick is None:
@@ -222,10 +218,7 @@ class Track:
         return found
 
     def users(self) -> tuple[set[int], bool]:
-        """Return the pids on the board now, and in windows since they were asked for last.
-
-        With whether that is all of them.
-        """
+        """Return the pids on the board since they were asked for last, and whether that is all."""
         self._try(self._list_users)
         seen, known = self.pids, not (self.pids_missed or self.lost)
         self.pids, self.pids_missed = set(), False
