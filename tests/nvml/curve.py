@@ -133,10 +133,19 @@ def build(folder: Path) -> Path:
 
 
 def write_config(
-    path: Path, gpus: Sequence[StandinGpu], *, driver: str | None = None, init_error: int = 0
+    path: Path,
+    gpus: Sequence[StandinGpu],
+    *,
+    driver: str | None = None,
+    init_error: int = 0,
+    trigger: Path | None = None,
 ) -> Path:
-    """Write the file that NVML_STANDIN names."""
+    """Write the file that NVML_STANDIN names.
+
+    With a `trigger` events count from the CLOCK_MONOTONIC seconds that will be written there.
+    """
     lines = [f"driver {driver}"] if driver else []
+    lines += [f"trigger {trigger}"] if trigger else []
     lines += [f"init_error {init_error}"] if init_error else []
     for gpu in gpus:
         lines.append("gpu")

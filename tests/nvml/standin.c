@@ -6,7 +6,8 @@
  * marked simulated. tests/nvml/curve.py writes the file and computes the exact integrals.
  *
  * File: one `key value…` per line; `gpu` starts a board and the keys after it belong to it.
- * Times `…_at` and `from`, `to` are absolute CLOCK_MONOTONIC seconds, 0 meaning never.
+ * Times `…_at` and `from`, `to` are absolute CLOCK_MONOTONIC seconds, 0 meaning never; with a
+ * `trigger FILE` they count from the CLOCK_MONOTONIC seconds written there, once it exists.
  * `fail WHAT CODE from to` lets a board answer CODE to its energy, power, state, processes or all.
  */
 #define _GNU_SOURCE
@@ -48,12 +49,24 @@ typedef struct {
 
 static Gpu gpus[MAX_GPUS];
 static int gpu_count, initialised, init_error;
-static char driver[80] = "0.0.standin";
+static char driver[80] = "0.0.standin", trigger[200];
 
 static double now_s(void) {
     struct timespec t;
     clock_gettime(CLOCK_MONOTONIC, &t);
     return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+}
+
+/* When an event is due: at once or never (0), or after the trigger, which may be still to come. */
+static double when(double at) {
+    static double fired;
+    if (at <= 0 || !*trigger) return at;
+    if (fired <= 0) {
+        FILE *file = fopen(trigger, "r");
+        if (file && fscanf(file, "%lf", &fired) != 1) fired = 0;
+        if (file) fclose(file);
+    }
+    return fired > 0 ? fired + at : INFINITY;
 }
 
 /* ---- the curve: power in W and its integral from 0, in J ----------------------------------- */
@@ -112,7 +125,7 @@ static double energy_j(const Gpu *g, double t) {
 
 /* The instant of the sensor's last update before t. */
 static double updated(const Gpu *g, double t) {
-    if (g->stale_at > 0 && t > g->stale_at) t = g->stale_at;
+    if (g->stale_at > 0) t = fmin(t, when(g->stale_at));
     return floor((t - g->sensor_phase_s) / g->sensor_period_s) * g->sensor_period_s
            + g->sensor_phase_s;
 }
@@ -146,11 +159,11 @@ static double sum_of_readings_j(Gpu *g, double t) {
 }
 
 static double counter_j(Gpu *g, double t) {
-    if (g->stuck_at > 0 && t > g->stuck_at) t = g->stuck_at;
+    if (g->stuck_at > 0) t = fmin(t, when(g->stuck_at));
     double of, at = ticked(g, t, &of);
     if (g->accumulates) return sum_of_readings_j(g, of);
-    if (g->reset_at <= 0 || t < g->reset_at) return energy_j(g, of);
-    double every = g->reset_every_s, last = g->reset_at;
+    if (g->reset_at <= 0 || t < when(g->reset_at)) return energy_j(g, of);
+    double every = g->reset_every_s, last = when(g->reset_at);
     if (every > 0) last += floor((t - last) / every) * every;
     return at > last && of > last ? energy_j(g, of) - energy_j(g, last) : 0.0;
 }
@@ -231,12 +244,13 @@ static int set_number(Gpu *g, const char *key, double x) {
 static void set_global(const char *key, const char *value) {
     if (!strcmp(key, "driver")) snprintf(driver, sizeof driver, "%.79s", value);
     else if (!strcmp(key, "init_error")) init_error = atoi(value);
+    else if (!strcmp(key, "trigger")) snprintf(trigger, sizeof trigger, "%.199s", value);
     else { fprintf(stderr, "NVML stand-in: unknown key %s\n", key); abort(); }
 }
 
 static void configure(void) {
     const char *path = getenv("NVML_STANDIN");
-    gpu_count = 0, init_error = 0;
+    gpu_count = 0, init_error = 0, *trigger = 0;
     if (!path || !*path) { add_gpu(); return; }
     FILE *file = fopen(path, "r");
     if (!file) { fprintf(stderr, "NVML stand-in: cannot read %s\n", path); abort(); }
@@ -264,8 +278,8 @@ static void spin_us(double us) {
 static int failing(const Gpu *g, const char *what, double t) {
     for (int i = 0; i < g->failure_count; i++) {
         const Failure *f = &g->failures[i];
-        if ((!strcmp(f->what, what) || !strcmp(f->what, "all")) && t >= f->from
-            && (f->to <= 0 || t < f->to)) return f->code;
+        if ((!strcmp(f->what, what) || !strcmp(f->what, "all")) && t >= when(f->from)
+            && (f->to <= 0 || t < when(f->to))) return f->code;
     }
     return SUCCESS;
 }
@@ -277,7 +291,7 @@ static int enter(const Gpu *g, const char *what, double *t) {
     spin_us(g->latency_us / 2);
     *t = now_s();
     spin_us(g->latency_us / 2);
-    return g->lost_at > 0 && *t >= g->lost_at ? GPU_IS_LOST : failing(g, what, *t);
+    return g->lost_at > 0 && *t >= when(g->lost_at) ? GPU_IS_LOST : failing(g, what, *t);
 }
 
 #define ENTER(g, what) \
@@ -330,7 +344,7 @@ int nvmlDeviceGetHandleByIndex_v2(unsigned index, Gpu **out) {
     if (!initialised) return UNINITIALIZED;
     if ((int)index >= gpu_count) return INVALID_ARGUMENT;
     *out = &gpus[index];
-    return gpus[index].lost_at > 0 && now_s() >= gpus[index].lost_at ? GPU_IS_LOST : SUCCESS;
+    return gpus[index].lost_at > 0 && now_s() >= when(gpus[index].lost_at) ? GPU_IS_LOST : SUCCESS;
 }
 int nvmlDeviceGetHandleByIndex(unsigned index, Gpu **out) {
     return nvmlDeviceGetHandleByIndex_v2(index, out);
@@ -471,7 +485,7 @@ int nvmlDeviceGetUtilizationRates(Gpu *g, Utilization *out) {
 }
 int nvmlDeviceGetCurrentClocksEventReasons(Gpu *g, unsigned long long *out) {
     ENTER(g, "state");
-    *out = t >= g->throttle_at ? g->throttle : 0;
+    *out = t >= when(g->throttle_at) ? g->throttle : 0;
     return SUCCESS;
 }
 int nvmlDeviceGetCurrentClocksThrottleReasons(Gpu *g, unsigned long long *out) {
@@ -487,7 +501,7 @@ int nvmlDeviceGetComputeRunningProcesses_v3(Gpu *g, unsigned *count, ProcessInfo
     unsigned size = *count, n = 0;
     for (int i = 0; i < g->process_count; i++) {
         const Process *p = &g->processes[i];
-        if (t < p->from || (p->to > 0 && t >= p->to)) continue;
+        if (t < when(p->from) || (p->to > 0 && t >= when(p->to))) continue;
         if (out && n < size) out[n] = (ProcessInfo){p->pid, p->bytes, ~0u, ~0u};
         n++;
     }

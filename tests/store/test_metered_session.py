@@ -7,6 +7,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -32,6 +33,8 @@ A = "GPU-aaaaaaaa-0000-0000-0000-000000000000"
 #: A quarter of a real second for each of the engine's.
 SMALL = replace(LLAMA, model=CATALOG.model("HuggingFaceTB/SmolLM2-135M"), options={"pace": 0.25})
 SAMPLES_ONLY = {"counter": 0}
+#: Seconds into the first window of the repeats.
+SOON = 0.3
 BLIND = {"counter": 0, "instant": 0, "average": 0, "legacy": 0}
 
 Metered = Callable[..., Report]
@@ -44,20 +47,27 @@ def store(embedded_store: EmbeddedPostgres) -> Iterator[Store]:
 
 
 @pytest.fixture
-def metered(store: Store, standin: Any, monkeypatch: pytest.MonkeyPatch) -> Metered:  # noqa: F811
+def metered(
+    store: Store,
+    standin: Any,  # noqa: F811
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> Metered:
     """A function that runs a session of one task on a board.
 
-    The first window of its repeats is held open `until` that CLOCK_MONOTONIC second has passed.
+    The board's events count from the first window of the repeats, which is held open for `hold_s`
+    beyond `SOON`.
     """
     monkeypatch.setattr("workers.engines.simulated.START_S", 1.0)
+    trigger = tmp_path / "trigger"
 
     def run(
         board: Mapping[str, Any],
         *,
-        until: float = 0.0,
+        hold_s: float = 0.0,
         calibration: Mapping[str, float] | None = None,
     ) -> Report:
-        standin(StandinGpu(uuid=A, **board))
+        standin(StandinGpu(uuid=A, **board), trigger=trigger)
 
         def rig(plan: RigPlan, spec: EngineSpec, gpu_uuids: object) -> Rig:
             engine, _, clock = open_simulated(spec, plan.board, seed=1)
@@ -69,8 +79,10 @@ def metered(store: Store, standin: Any, monkeypatch: pytest.MonkeyPatch) -> Mete
         monkeypatch.setattr("workers.session.open_rig", rig)
 
         def hold(point: str) -> None:
-            while point == "in_window" and time.monotonic() < until + 0.3:
-                time.sleep(0.01)
+            if point == "in_window" and not trigger.exists():
+                (tmp_path / "fired").write_text(repr(time.monotonic()))
+                (tmp_path / "fired").rename(trigger)
+                time.sleep(SOON + hold_s + 0.3)
 
         monkeypatch.setattr("workers.protocol.reach", hold)
         job = assignment(store, SMALL, batches=(4,), idle_s=1.0)
@@ -95,11 +107,6 @@ def gpu_rows(store: Store) -> list[Any]:
         " from windows w join gpu_energies g on g.window_id = w.id"
         " where w.kind = 'repeat' order by w.ordinal",
     )
-
-
-def soon() -> float:
-    """A moment after which the first repeat has begun, CLOCK_MONOTONIC seconds."""
-    return time.monotonic() + 8.0
 
 
 def test_a_good_board_gives_rows_with_both_methods_and_their_uncertainties(
@@ -182,8 +189,7 @@ def test_a_board_that_reports_nothing_has_null_energy_and_says_why(
 def test_a_board_that_is_lost_in_mid_measurement_voids_and_leaves_null(
     store: Store, metered: Metered
 ) -> None:
-    lost_at = soon()
-    assert metered({"lost_at": lost_at}, until=lost_at).outcomes == {"invalid": 1}
+    assert metered({"lost_at": SOON}).outcomes == {"invalid": 1}
     assert ask(store, "select outcome, kind from attempts") == [("invalid", "gpu_lost")]
     lost = [row for row in gpu_rows(store) if row.gpu_j is None]
     assert lost
@@ -196,8 +202,7 @@ def test_a_board_that_is_lost_in_mid_measurement_voids_and_leaves_null(
 def test_a_counter_that_is_reset_is_replaced_by_samples_or_voids(
     sensor: Mapping[str, Any], kept: bool, store: Store, metered: Metered
 ) -> None:
-    reset_at = soon()
-    report = metered({**sensor, "reset_at": reset_at}, until=reset_at)
+    report = metered({**sensor, "reset_at": SOON})
     reset = [row for row in gpu_rows(store) if "counter_reset" in row.why]
     assert reset
     for row in reset:
@@ -213,8 +218,7 @@ def test_a_sensor_that_stands_still_without_a_counter_gives_null(
     store: Store, metered: Metered
 ) -> None:
     moving = {"curve": "ramp", "low_w": 100.0, "high_w": 600.0, "period_s": 3.0}
-    stale_at = soon()
-    metered({**SAMPLES_ONLY, **moving, "stale_at": stale_at}, until=stale_at + 1.5)
+    metered({**SAMPLES_ONLY, **moving, "stale_at": SOON}, hold_s=1.5)
     first, *_ = gpu_rows(store)
     assert (first.energy_j, first.gpu_j, first.integrated_j) == (None, None, None)
     assert "sensor_stale" in first.why
@@ -232,8 +236,7 @@ def test_a_sensor_that_stands_still_without_a_counter_gives_null(
 def test_a_counter_that_fails_in_mid_measurement_leaves_the_samples_and_its_reason(
     failing: Callable[[float], Mapping[str, Any]], reason: str, store: Store, metered: Metered
 ) -> None:
-    fails_at = soon()
-    assert metered(failing(fails_at), until=fails_at).outcomes == {"ok": 1}
+    assert metered(failing(SOON)).outcomes == {"ok": 1}
     first, *_ = gpu_rows(store)
     assert reason in first.why
     assert (first.method, first.counter_j) == ("integrated", None)
@@ -241,9 +244,8 @@ def test_a_counter_that_fails_in_mid_measurement_leaves_the_samples_and_its_reas
 
 
 def test_a_process_that_joins_voids(store: Store, metered: Metered) -> None:
-    begins = soon()
-    board = {"processes": ((101, 1, 0.0, 0.0), (202, 1, begins, 0.0))}
-    assert metered(board, until=begins).outcomes == {"invalid": 1}
+    board = {"processes": ((101, 1, 0.0, 0.0), (202, 1, SOON, 0.0))}
+    assert metered(board).outcomes == {"invalid": 1}
     assert ask(store, "select kind, error from attempts") == [
         ("foreign_process", "processes 202 used the group's GPUs")
     ]
