@@ -21,11 +21,13 @@ SUITES = frozenset({"store", "ray", "crash", "nvml", "engines"})
 
 
 def pytest_configure() -> None:
-    """Let Ctrl-C reach the processes of the tests.
+    """Let the signals of a terminal reach the processes of the tests.
 
-    A suite that was started in the background inherits an ignored SIGINT, and so would they.
+    A suite that was started in the background inherits that they are ignored, and so would they.
     """
     signal.signal(signal.SIGINT, signal.default_int_handler)
+    for number in (signal.SIGQUIT, signal.SIGHUP):
+        signal.signal(number, signal.SIG_DFL)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
