@@ -1,12 +1,18 @@
-"""The live block fits a terminal of 80 columns."""
+"""What a person sees: the live block, warnings among its lines, tables in narrow terminals."""
 
 from __future__ import annotations
 
+import logging
+import re
 from io import StringIO
 
+import pytest
 from rich.console import Console
 
-from campaign.live import Snapshot, _block
+from campaign.live import Live, Snapshot, _block
+from campaign.tabular import print_table
+from db.errors import StoreUnavailable
+from db.store import Store
 
 
 def test_the_block_fits_80_columns_without_wrapping() -> None:
@@ -19,3 +25,35 @@ def test_the_block_fits_80_columns_without_wrapping() -> None:
     lines = console.export_text().splitlines()
     assert len(lines) == 3, lines
     assert lines[1].strip() == snapshot.words
+
+
+def test_warnings_of_the_program_stand_among_the_lines(capsys: pytest.CaptureFixture[str]) -> None:
+    with Live():
+        logging.getLogger("campaign.store").warning("the disk is full")
+    logging.getLogger("campaign.store").warning("nobody listens")
+    assert capsys.readouterr().err.count("the disk is full") == 1
+
+
+def test_a_store_that_stays_away_is_named_once(caplog: pytest.LogCaptureFixture) -> None:
+    store = Store("postgresql+psycopg://me@127.0.0.1:1/d", patience_s=1.0)
+    with pytest.raises(StoreUnavailable, match=r"start its server, or correct store\.url"):
+        store.retrying(lambda _: None)
+    (said,) = [record.getMessage() for record in caplog.records]
+    assert "postgresql+psycopg://me@127.0.0.1:1/d does not answer" in said
+
+
+def test_a_table_wraps_its_text_where_the_terminal_is_narrow(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    class Terminal(StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    monkeypatch.setenv("COLUMNS", "40")
+    monkeypatch.setenv("TERM", "xterm")
+    out = Terminal()
+    print_table(("engine", "n"), [("transformers SmolLM2-135M on a long board", 7)], stream=out)
+    lines = re.sub(r"\x1b\[[0-9;]*m", "", out.getvalue()).splitlines()
+    assert max(map(len, lines)) <= 40
+    assert "──" in lines[1]
+    assert lines[2].endswith("7")
