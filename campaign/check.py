@@ -11,13 +11,10 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 
-from campaign.reader import nearest
-from campaign.storeroom import existing, is_there, place, split
+from campaign.storeroom import ask_campaigns, place, split
 from campaign.tabular import print_table, say, write_json
 from db.checking import Checked, Shortfall, checked
 from db.errors import ConfigError
-from db.place import Place
-from db.standing import campaigns, snapshot
 
 #: Where measuring again under the same protocol, on the same machine, changes nothing: what does.
 ADVICE: Mapping[str, str] = {
@@ -44,7 +41,7 @@ def main(args: argparse.Namespace) -> int:
     if len(words) > 1:
         raise ConfigError(f"check takes one campaign, not {len(words)}: {' '.join(words)}")
     where = place(overrides)
-    found = _checked(where, words[0] if words else None)
+    found = ask_campaigns(where, words[0] if words else None, checked)
     if args.json:
         write_json({"campaigns": [_document(one, overrides) for one in found]})
     elif not found:
@@ -53,19 +50,6 @@ def main(args: argparse.Namespace) -> int:
         for one in found:
             _print(one, overrides)
     return 0
-
-
-def _checked(where: Place, name: str | None) -> list[Checked]:
-    if not is_there(where) and name is None:
-        return []
-    with existing(where) as store, snapshot(store.store) as connection:
-        known = campaigns(connection)
-        if name is not None and name not in known:
-            raise ConfigError(
-                f"no campaign is called {name}{nearest(name, known) if known else ''}"
-            )
-        chosen = known.values() if name is None else [known[name]]
-        return [checked(connection, one) for one in chosen]
 
 
 def command(campaign: str, gate: Shortfall, overrides: Sequence[str]) -> str | None:

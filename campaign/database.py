@@ -17,7 +17,6 @@ from campaign.tabular import say, write_json
 from db.dumping import dump, libpq_url, program, restore, server_version, unchecked
 from db.errors import ConfigError
 from db.place import Place, opened
-from db.store import redact
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -85,8 +84,7 @@ def _restore(where: Place, words: list[str]) -> dict[str, object]:
         raise ConfigError(f"there is no dump {file}")
     with unchecked(where) as store:
         restore(store, file)
-        target = redact(store.url)
-    say(f"{file} restored into {where.embedded_folder if where.url is None else target}")
+        say(f"restored {file}: the store {store.where} holds it now")
     return {"file": str(file)}
 
 

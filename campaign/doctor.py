@@ -26,7 +26,7 @@ from db.embedded_life import Answer, answer
 from db.embedded_place import wheel_install
 from db.errors import CampaignError, ConfigError, Infeasible
 from db.place import Place
-from db.store import redact
+from db.store import known_as
 from workers.boards import Finding, FoundBoard, diagnose
 from workers.engines.registry import LIBRARIES
 
@@ -140,7 +140,7 @@ def look_at_store(where: Place) -> Finding:
             where.url is not None or answer(where.embedded_folder.expanduser()) is Answer.READY
         )
         with existing(where) as store:
-            name = "" if where.url is None else f" {redact(where.url)}"
+            name = "" if where.url is None else f" {known_as(where.url)}"
             state = "was running" if running else "was not running"
             detail = f"opens: {about(store)}{name}, {state}"
             return Finding(subject="store", ok=True, detail=detail)

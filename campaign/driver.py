@@ -98,17 +98,16 @@ class Driver:
         if not any(p.unfinished for p in found.values()):
             return False
         self._fleet.start()
+        store_answers = True
         try:
             with self._listening():
                 while self._step():
                     pass
         except StoreUnavailable:
-            self._fleet.shutdown()  # what was in work is taken back by the next run
+            store_answers = False
             raise
-        except BaseException:
-            self._leave()
-            raise
-        self._leave()
+        finally:
+            self._leave(store_answers=store_answers)
         return self._interrupts > 0
 
     def _step(self) -> bool:
@@ -255,10 +254,15 @@ class Driver:
         self._interrupts += 1
         self._woken.set()
 
-    def _leave(self) -> None:
-        """Kill what still runs, give its leases back free of charge, and leave Ray."""
+    def _leave(self, *, store_answers: bool) -> None:
+        """Kill what still runs, give its leases back free of charge, and leave Ray.
+
+        What cannot be given back is taken back by the next run.
+        """
         sessions = [flight.assignment.session_id for flight in self._fleet.flights]
         self._fleet.shutdown()
+        if not store_answers:
+            return
         if sessions:
             self._leases.release(sessions)
         self._take_back()

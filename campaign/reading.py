@@ -15,6 +15,7 @@ from typing import TextIO
 from campaign.tabular import MISSING, plain, print_table, say, write_csv
 from db.readings import CpuEnergy, GpuEnergy
 from db.records import Reality
+from workers.meters.gpureport import half_width_together
 from workers.meters.metered import Metered
 
 COLUMNS = ("GPU", "name", "energy J", "± J", "mean W", "max W", "by")
@@ -59,8 +60,7 @@ def _gpu_rows(metered: Metered) -> Iterator[Cells]:
                g.method or MISSING)  # fmt: skip
     joules = [g.energy_j for g in metered.gpus if g.energy_j is not None]
     if len(joules) == len(metered.gpus) > 1:
-        # Their edges are the same events: the half-widths add up rather than average out.
-        width_j = sum(g.timing_uncertainty_j or 0.0 for g in metered.gpus)
+        width_j = half_width_together(metered.gpus)
         mean_w = sum(g.mean_w or 0.0 for g in metered.gpus)
         yield "sum", f"{len(joules)} GPUs", sum(joules), width_j, mean_w, None, ""
 

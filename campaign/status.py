@@ -9,14 +9,13 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
-from campaign.reader import nearest
-from campaign.storeroom import existing, is_there, place, split
+from campaign.storeroom import ask_campaigns, place, split
 from campaign.tabular import print_table, say, write_json
 from db.errors import ConfigError
-from db.place import Place
-from db.standing import Joules, Standing, campaigns, snapshot, standing
+from db.standing import Joules, Standing, standing
 from workers.process import boot_id, is_alive
 
 ERRORS_SHOWN = 5
@@ -33,7 +32,8 @@ def main(args: argparse.Namespace) -> int:
     if len(words) > 1:
         raise ConfigError(f"status takes one campaign, not {len(words)}: {' '.join(words)}")
     where = place(overrides)
-    found = _standings(where, words[0] if words else None)
+    newest = partial(standing, newest=ERRORS_SHOWN)
+    found = ask_campaigns(where, words[0] if words else None, newest)
     if args.json:
         write_json({"campaigns": [_document(one) for one in found]})
     elif not found:
@@ -42,19 +42,6 @@ def main(args: argparse.Namespace) -> int:
         for one in found:
             _print(one)
     return 0
-
-
-def _standings(where: Place, name: str | None) -> list[Standing]:
-    if not is_there(where) and name is None:
-        return []
-    with existing(where) as store, snapshot(store.store) as connection:
-        known = campaigns(connection)
-        if name is not None and name not in known:
-            raise ConfigError(
-                f"no campaign is called {name}{nearest(name, known) if known else ''}"
-            )
-        chosen = known.values() if name is None else [known[name]]
-        return [standing(connection, one, newest=ERRORS_SHOWN) for one in chosen]
 
 
 def _alive(session: Mapping[str, Any]) -> bool | None:

@@ -1,18 +1,23 @@
 """What the verbs that ask and mend the store share: their words, and the store they are about.
 
-Owns how words and overrides are told apart on the command line, and the promise that a question
-never creates a store. Never reads or writes a row.
+Owns how words and overrides are told apart on the command line, which campaigns a name means, and
+the promise that a question never creates a store. Never writes a row.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from typing import TypeVar
 
 from campaign.config import load
+from campaign.reader import nearest
 from db.errors import ConfigError
 from db.place import OpenStore, Place, opened
+from db.standing import campaigns, snapshot
+
+T = TypeVar("T")
 
 OVERRIDE = re.compile(r"[+~]{0,2}[A-Za-z_][\w.@/-]*=")
 
@@ -49,3 +54,20 @@ def existing(where: Place) -> Iterator[OpenStore]:
         )
     with opened(where) as store:
         yield store
+
+
+def ask_campaigns(where: Place, name: str | None, ask: Callable[..., T]) -> list[T]:
+    """Return what `ask(connection, campaign)` says of one campaign, or of all without a name.
+
+    Empty where there is no store; ConfigError for a name that is not known.
+    """
+    if not is_there(where) and name is None:
+        return []
+    with existing(where) as store, snapshot(store.store) as connection:
+        known = campaigns(connection)
+        if name is not None and name not in known:
+            raise ConfigError(
+                f"no campaign is called {name}{nearest(name, known) if known else ''}"
+            )
+        chosen = known.values() if name is None else [known[name]]
+        return [ask(connection, one) for one in chosen]

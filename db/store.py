@@ -43,7 +43,7 @@ def statements(file: str) -> Mapping[str, str]:
     return found
 
 
-def redact(url: str) -> str:
+def known_as(url: str) -> str:
     """Return how people know a store: the folder of an embedded one, else its URL, no password."""
     parsed = make_url(url)
     socket = parsed.query.get("host")
@@ -76,7 +76,7 @@ class Store:
             message = f"store.url names {parsed.drivername}; only postgresql+psycopg:// is a store"
             raise ConfigError(message)
         self.url = parsed.render_as_string(hide_password=False)
-        self.where = redact(self.url)
+        self.where = known_as(self.url)
         self._revive = revive
         self._patience_s = patience_s
         self._waits_for = ""
@@ -142,7 +142,7 @@ def _translated(url: str) -> Iterator[None]:
 
 def _explained(url: str, error: BaseException) -> Exception:
     words = " ".join(str(error).split())
-    where = redact(url)
+    where = known_as(url)
     if "password authentication failed" in words or "no password supplied" in words:
         return ConfigError(
             f"the store {where} refused the login: put the password into a PGPASSFILE "

@@ -301,10 +301,8 @@ windows = Table(
     _float("energy_j", "measured energy of the board group, joules; NULL with a reason"),
     _text("energy_method", "nvml_counter, nvml_integrated, rapl or roofline", null=True),
     _float("timing_uncertainty_j", "95 % half-width of tick, edges and sampling, joules"),
-    _float(
-        "sensor_accuracy",
-        "relative 95 % accuracy of the sensors, as calibrated; NULL: not documented",
-    ),
+    _float("sensor_accuracy",
+           "relative 95 % accuracy of the sensors, as calibrated; NULL: not documented"),
     _float("energy_estimated_j", "modelled, not measured, energy of the board or host, joules"),
     _text("estimate_method", "who modelled it", null=True),
     _float("cpu_package_j", "CPU packages of the host, joules"),
@@ -313,26 +311,22 @@ windows = Table(
     UniqueConstraint("attempt_id", "ordinal"),
     _one_of("kind", WindowKind),
     _one_of("reality", Reality),
-    CheckConstraint(
-        "(attempt_id is not null) = (kind in ('repeat', 'prefill'))", name="repeat_has_attempt"
-    ),
+    CheckConstraint("(attempt_id is not null) = (kind in ('repeat', 'prefill'))",
+                    name="repeat_has_attempt"),
     CheckConstraint("energy_j is not null or cardinality(reasons) > 0", name="missing_has_reason"),
     CheckConstraint("(energy_j is null) = (energy_method is null)", name="energy_has_method"),
-    CheckConstraint(
-        "(energy_estimated_j is null) or (estimate_method is not null)", name="estimate_has_method"
-    ),
+    CheckConstraint("(energy_estimated_j is null) or (estimate_method is not null)",
+                    name="estimate_has_method"),
     CheckConstraint("sensor_accuracy > 0 and sensor_accuracy < 1", name="accuracy_is_relative"),
     CheckConstraint("duration_s > 0", name="positive_duration"),
     CheckConstraint("energy_j > 0 and energy_j < 'Infinity'", name="energy_is_measured"),
-    CheckConstraint(
-        "energy_estimated_j > 0 and energy_estimated_j < 'Infinity'", name="estimate_is_finite"
-    ),
-    CheckConstraint(
-        "batches >= 0 and requests >= 0 and input_tokens >= 0 and output_tokens >= 0", name="counts"
-    ),
+    CheckConstraint("energy_estimated_j > 0 and energy_estimated_j < 'Infinity'",
+                    name="estimate_is_finite"),
+    CheckConstraint("batches >= 0 and requests >= 0 and input_tokens >= 0 and output_tokens >= 0",
+                    name="counts"),
     Index("windows_session_id_idx", "session_id"),
     comment="One metered interval with the work done in it",
-)
+)  # fmt: skip
 
 # A session's own window is written once, however often its statement is sent.
 Index("windows_session_kind_ordinal_idx", windows.c.session_id, windows.c.kind,

@@ -8,11 +8,15 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import psutil
 import pytest
+
+from tests.nvml.curve import StandinGpu, build, write_config
+
+Place = Callable[..., tuple[StandinGpu, ...]]
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -125,3 +129,24 @@ def program(public_tmp: Path) -> Iterator[Program]:
     made = Program(public_tmp)
     yield made
     made.end()
+
+
+@pytest.fixture(scope="session")
+def library(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder that holds the stand-in libnvidia-ml.so.1, compiled once."""
+    if shutil.which("gcc") is None:
+        pytest.skip("the NVML stand-in needs gcc")
+    return build(tmp_path_factory.mktemp("nvml"))
+
+
+@pytest.fixture
+def standin(library: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Place:
+    """A function that puts boards behind the stand-in, for processes started afterwards."""
+
+    def place(*gpus: StandinGpu, **options: object) -> tuple[StandinGpu, ...]:
+        config = write_config(tmp_path / "boards", gpus, **options)
+        monkeypatch.setenv("NVML_STANDIN", str(config))
+        monkeypatch.setenv("LD_LIBRARY_PATH", str(library))
+        return gpus
+
+    return place

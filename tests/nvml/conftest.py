@@ -1,37 +1,14 @@
-"""The stand-in library, compiled once, and boards of a test's own choosing behind it."""
+"""What the suites of the meters share: meters that are shut down, and a made powercap tree."""
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.nvml.curve import StandinGpu, build, write_config
-
-Place = Callable[..., tuple[StandinGpu, ...]]
-
-
-@pytest.fixture(scope="session")
-def library(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder that holds the stand-in libnvidia-ml.so.1."""
-    if shutil.which("gcc") is None:
-        pytest.skip("the NVML stand-in needs gcc")
-    return build(tmp_path_factory.mktemp("nvml"))
-
-
-@pytest.fixture
-def standin(library: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Place:
-    """A function that puts boards behind the stand-in, for processes started afterwards."""
-
-    def place(*gpus: StandinGpu, **options: object) -> tuple[StandinGpu, ...]:
-        config = write_config(tmp_path / "boards", gpus, **options)
-        monkeypatch.setenv("NVML_STANDIN", str(config))
-        monkeypatch.setenv("LD_LIBRARY_PATH", str(library))
-        return gpus
-
-    return place
+#: Microjoules after which a counter of the powercap tree wraps.
+RANGE_UJ = 262_143_328_850
 
 
 @pytest.fixture
@@ -46,3 +23,15 @@ def closing() -> Iterator[Callable[..., object]]:
     yield keep
     for meter in meters:
         meter.shutdown()  # type: ignore[attr-defined]
+
+
+@pytest.fixture
+def powercap(tmp_path: Path) -> Path:
+    """A powercap tree of one package with DRAM."""
+    root = tmp_path / "powercap"
+    for path, name in {"intel-rapl:0": "package-0", "intel-rapl:0:0": "dram"}.items():
+        (root / path).mkdir(parents=True)
+        (root / path / "name").write_text(name)
+        (root / path / "max_energy_range_uj").write_text(str(RANGE_UJ))
+        (root / path / "energy_uj").write_text("1000000")
+    return root

@@ -20,7 +20,6 @@ pytestmark = pytest.mark.nvml
 ROOT = Path(__file__).resolve().parents[2]
 A, B, C = (f"GPU-{letter * 8}-0000-0000-0000-000000000000" for letter in "abc")
 SQUARE = {"curve": "square", "low_w": 90.0, "high_w": 640.0, "period_s": 0.137, "duty": 0.3}
-RANGE_UJ = 262_143_328_850
 KEYS = ["started_at", "ended_at", "duration_s", "command_started_at", "command_ended_at", "gpus",
         "cpu", "reasons"]  # fmt: skip
 GPU_KEYS = ["index", "uuid", "name", "energy_j", "uncertainty_j", "sensor_accuracy", "method",
@@ -97,18 +96,6 @@ def read(meter):
         return json.loads(out)
 
     return run
-
-
-@pytest.fixture
-def powercap(tmp_path):
-    """A powercap tree of one package with DRAM."""
-    root = tmp_path / "powercap"
-    for path, name in {"intel-rapl:0": "package-0", "intel-rapl:0:0": "dram"}.items():
-        (root / path).mkdir(parents=True)
-        (root / path / "name").write_text(name)
-        (root / path / "max_energy_range_uj").write_text(str(RANGE_UJ))
-        (root / path / "energy_uj").write_text("1000000")
-    return root
 
 
 def exact_j(gpu, started_at, ended_at):

@@ -12,19 +12,6 @@ from workers.meters.select import open_meter
 pytestmark = pytest.mark.nvml
 
 A, B = "GPU-aaaaaaaa-0000-0000-0000-000000000000", "GPU-bbbbbbbb-0000-0000-0000-000000000000"
-RANGE_UJ = 262_143_328_850
-
-
-@pytest.fixture
-def powercap(tmp_path):
-    """A powercap tree of one package with DRAM."""
-    root = tmp_path / "powercap"
-    for path, name in {"intel-rapl:0": "package-0", "intel-rapl:0:0": "dram"}.items():
-        (root / path).mkdir(parents=True)
-        (root / path / "name").write_text(name)
-        (root / path / "max_energy_range_uj").write_text(str(RANGE_UJ))
-        (root / path / "energy_uj").write_text("1000000")
-    return root
 
 
 @pytest.fixture(params=["nvml", "nvml_lost", "rapl", "nothing", "estimate"])

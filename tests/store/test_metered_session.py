@@ -16,7 +16,6 @@ from db.embedded import EmbeddedPostgres
 from db.leases import LeasePolicy
 from db.records import EngineSpec
 from db.store import Store
-from tests.nvml.conftest import library, standin  # noqa: F401 - fixtures of the stand-in
 from tests.nvml.curve import StandinGpu
 from tests.store.test_session import CATALOG, LLAMA, assignment
 from tests.store.world import ground
@@ -49,7 +48,7 @@ def store(embedded_store: EmbeddedPostgres) -> Iterator[Store]:
 @pytest.fixture
 def metered(
     store: Store,
-    standin: Any,  # noqa: F811
+    standin: Any,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> Metered:

@@ -6,7 +6,7 @@ It owns the decision which of counter and samples can be trusted, and the words 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from statistics import fmean
 
@@ -67,6 +67,16 @@ class Report:
         if self.limit_w is not None:
             return self.limit_w
         return HEADROOM * max(self.watts, default=1000.0)
+
+
+def half_width_together(group: Sequence[GpuEnergy]) -> float | None:
+    """Return the half-width of a group's joules; None where one GPU's is not known.
+
+    The edges of its GPUs are the same events: their half-widths add up rather than average out.
+    """
+    widths_j = [g.timing_uncertainty_j for g in group]
+    known_j = [width_j for width_j in widths_j if width_j is not None]
+    return sum(known_j) if len(known_j) == len(widths_j) else None
 
 
 def parse_report(raw: object) -> Report:

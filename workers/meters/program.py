@@ -14,6 +14,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
 from db.errors import ConfigError
 
@@ -57,7 +58,7 @@ def find(command: str) -> str:
     if path is not None:
         return path
     there = shutil.which(command, mode=os.F_OK)
-    if there is not None or os.path.isdir(command):  # noqa: PTH112
+    if there is not None or Path(command).is_dir():
         raise NotExecutable(f"{command}: not executable: chmod +x it, or name its interpreter")
     raise NoSuchCommand(f"{command}: no such command: it is neither a path nor on PATH")
 

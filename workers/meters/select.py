@@ -12,12 +12,13 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from db.errors import ConfigError
-from db.readings import CpuEnergy, GpuEnergy, Reading
+from db.readings import CpuEnergy, Reading
 from db.records import Reality
 from workers.meters import rapl
 from workers.meters.accuracy import Accuracy, together
 from workers.meters.codecarbon import CodeCarbonMeter
 from workers.meters.curve import Curve
+from workers.meters.gpureport import half_width_together
 from workers.meters.meter import Meter
 from workers.meters.nvml import GpuWindow, NvmlMeter
 
@@ -145,8 +146,8 @@ class BoardMeter:
         if len(joules) < self._gpu_count:
             return None, None, None, unique or ("no_energy",)
         counted = all(g.method == "counter" for g in group)
-        # Their edges are the same events: the half-widths add up rather than average out.
-        return sum(joules), f"nvml_{'counter' if counted else 'integrated'}", _width(group), unique
+        method = f"nvml_{'counter' if counted else 'integrated'}"
+        return sum(joules), method, half_width_together(group), unique
 
     def _cpu_sum(
         self, cpu: CpuEnergy | None, window: GpuWindow
@@ -180,7 +181,3 @@ class BoardMeter:
         for meter in (self._nvml, self._estimate):
             if meter:
                 meter.shutdown()
-
-
-def _width(group: Sequence[GpuEnergy]) -> float:
-    return sum(g.timing_uncertainty_j or 0.0 for g in group)
