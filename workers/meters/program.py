@@ -58,7 +58,7 @@ def find(command: str) -> str:
     if path is not None:
         return path
     there = shutil.which(command, mode=os.F_OK)
-    if there is not None or Path(command).is_dir():
+    if there is not None or (command and Path(command).is_dir()):  # Path("") is this folder
         raise NotExecutable(f"{command}: not executable: chmod +x it, or name its interpreter")
     raise NoSuchCommand(f"{command}: no such command: it is neither a path nor on PATH")
 
