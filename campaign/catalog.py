@@ -1,23 +1,25 @@
 """The catalogue: known models and boards by name, from CSV, with a user's own from YAML.
 
-Owns the meaning of the columns. A name that is not found is answered with the nearest ones.
+Owns the meaning of the columns, and which of its many names a model is asked for by. A name that
+is not found is answered with the nearest ones.
 """
 
 from __future__ import annotations
 
-import csv
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
+from campaign.ablations import ablated, split
 from campaign.architecture import architecture
-from campaign.folder import is_folder, plain, read_folder
-from campaign.overrides import CONF
+from campaign.dialects import Sizes
+from campaign.folder import complete, is_folder, plain, read_config, read_folder
+from campaign.hub import cache_folder, cached_config, is_hub_id
 from campaign.reader import nearest
+from campaign.sheets import Row, read_yaml, rows, section
 from db.errors import ConfigError
 from db.records import Board, ModelSpec, Weights
-from workers.shape import Architecture, Shape
-
-Row = Mapping[str, object]
+from workers.shape import Architecture
 
 GIB = 2**30
 
@@ -28,6 +30,7 @@ class Catalog:
     def __init__(self, models: Mapping[str, Row], boards: Mapping[str, Row]) -> None:
         """Index rows by name; aliases and unique last parts of a name are names too."""
         self._rows = models
+        self._sheets = boards
         self._boards = {slug: _board(slug, row) for slug, row in boards.items()}
         self._names = _index(models)
 
@@ -38,6 +41,14 @@ class Catalog:
     def boards(self) -> tuple[Board, ...]:
         """Return the boards, in the catalogue's order."""
         return tuple(self._boards.values())
+
+    def row(self, model: str) -> Row:
+        """Return the columns of a model by its full id."""
+        return self._rows[model]
+
+    def sheet(self, board: str) -> Row:
+        """Return the columns of a board by its slug."""
+        return self._sheets[board]
 
     def board(self, slug: str) -> Board:
         """Return a board by its slug. Raises ConfigError."""
@@ -50,24 +61,53 @@ class Catalog:
             raise ConfigError(f"board {slug}: not in the catalogue{nearest(slug, known)}") from None
 
     def model(self, name: str, weights: str = "auto") -> ModelSpec:
-        """Return a model by id, alias, unique last part of an id, or folder.
+        """Return a model by id, alias, unique last part of an id, folder, or as an ablation.
 
-        `weights` is random, real, or auto: real for a folder that holds safetensors, else random.
-        The commit of real weights from a hub is not resolved here. Raises ConfigError.
+        An id that is not listed is looked up in the hub's local cache. `weights` is random, real,
+        or auto: real for a folder that holds safetensors, else random. The commit of real weights
+        from a hub is not resolved here. Raises ConfigError.
         """
+        ablation = split(name)
+        if ablation is not None:
+            return self._ablation(name, *ablation, weights)
         if is_folder(name):
             return read_folder(name, weights)
-        found = self._names.get(name.lower())
-        if found is None:
-            near = nearest(name, self._spellings()) or "; see conf/catalog/models.csv"
-            hint = f"{near}; a local folder is written ./{name}" if Path(name).is_dir() else near
-            raise ConfigError(f"model {name}: not in the catalogue{hint}")
-        spelling, row = found
+        spelling, architecture = self._listed(name) or self._cached(name)
         return ModelSpec(
             name=spelling,
             weights=Weights.REAL if weights == "real" else Weights.RANDOM,
-            architecture=_architecture(spelling, self._rows[row]),
+            architecture=architecture,
         )
+
+    def _ablation(self, name: str, base: str, size: str, value: int, weights: str) -> ModelSpec:
+        if weights == "real":
+            message = f"model {name}: an ablation has no real weights; write weights=random"
+            raise ConfigError(message)
+        found = self.model(base, "random")
+        changed = ablated(name, found.architecture, size, value)
+        return replace(found, name=f"{found.name}@{size}={value}", architecture=changed)
+
+    def _listed(self, name: str) -> tuple[str, Architecture] | None:
+        """Return the full name and the architecture of a model of the catalogue."""
+        found = self._names.get(name.lower())
+        if found is None:
+            return None
+        spelling, row = found
+        return spelling, _architecture(spelling, self._rows[row])
+
+    def _cached(self, name: str) -> tuple[str, Architecture]:
+        """Return a model by what the hub's local cache has of it. Raises ConfigError."""
+        near = nearest(name, self._spellings()) or "; see `campaign catalog models`"
+        hint = f"; a local folder is written ./{name}" if Path(name).is_dir() else ""
+        if not is_hub_id(name):
+            raise ConfigError(f"model {name}: not in the catalogue{near}{hint}")
+        file = cached_config(name)
+        if file is None:
+            raise ConfigError(
+                f"model {name}: not in the catalogue{near}{hint}; nor has {cache_folder()} its "
+                f"config.json: `campaign catalog fetch {name}` gets it, catalog_file takes your own"
+            )
+        return name, complete(read_config(file, f"model {name}"), f"model {name}: {file}")
 
     def _spellings(self) -> tuple[str, ...]:
         full = tuple(dict.fromkeys(spelling for spelling, _ in self._names.values()))
@@ -76,41 +116,13 @@ class Catalog:
 
 def load_catalog(extra: Path | None = None) -> Catalog:
     """Return the shipped catalogue with a user's own models and boards, which win."""
-    models = {str(row["hf_id"]): row for row in _rows("models.csv")}
-    boards = {str(row["slug"]): row for row in _rows("boards.csv")}
+    models = {str(row["hf_id"]): row for row in rows("models.csv")}
+    boards = {str(row["slug"]): row for row in rows("boards.csv")}
     if extra is not None:
-        own = _read_yaml(extra)
-        models |= _section(own, "models", extra)
-        boards |= {slug.lower(): row for slug, row in _section(own, "boards", extra).items()}
+        own = read_yaml(extra)
+        models |= section(own, "models", extra)
+        boards |= {slug.lower(): row for slug, row in section(own, "boards", extra).items()}
     return Catalog(models, boards)
-
-
-def _rows(file: str) -> Iterable[Row]:
-    with (CONF / "catalog" / file).open(newline="", encoding="utf-8") as stream:
-        yield from csv.DictReader(stream)
-
-
-def _read_yaml(file: Path) -> dict[str, object]:
-    import yaml
-
-    try:
-        content = yaml.safe_load(file.read_text(encoding="utf-8")) or {}
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"catalog_file: {file} cannot be read: {error}") from error
-    except yaml.YAMLError as error:
-        raise ConfigError(
-            f"catalog_file: {file} is not YAML: {' '.join(str(error).split())}"
-        ) from error
-    if not isinstance(content, dict) or set(content) - {"models", "boards"}:
-        raise ConfigError(f"catalog_file: {file} must hold `models:` and `boards:`, nothing else")
-    return content
-
-
-def _section(content: Mapping[str, object], name: str, file: Path) -> dict[str, Row]:
-    rows = content.get(name) or {}
-    if not isinstance(rows, dict) or not all(isinstance(row, dict) for row in rows.values()):
-        raise ConfigError(f"catalog_file: {name} of {file} must map each name to its fields")
-    return {str(key): row for key, row in rows.items()}
 
 
 def _index(models: Mapping[str, Row]) -> dict[str, tuple[str, str]]:
@@ -129,15 +141,16 @@ def _index(models: Mapping[str, Row]) -> dict[str, tuple[str, str]]:
 
 
 def _architecture(name: str, row: Row) -> Architecture:
-    if "architecture" in row:
-        return plain(row["architecture"], f"model {name}: its architecture in the catalogue")
     where = f"model {name}"
+    if "architecture" in row:
+        own = f"{where}: its architecture in the catalogue"
+        return complete(plain(row["architecture"], own), own)
 
     def size(column: str, minimum: int = 1) -> int:
         return _whole(row, column, where, minimum)
 
     return architecture(
-        Shape(
+        Sizes(
             name=name,
             family=str(row.get("family")),
             layers=size("layers"),
@@ -152,12 +165,18 @@ def _architecture(name: str, row: Row) -> Architecture:
             experts=size("n_experts", 0),
             experts_per_token=size("experts_per_token", 0),
             expert_intermediate=size("moe_intermediate", 0),
+            shared_experts=size("n_shared_experts", 0),
+            dense_layers=size("dense_layers", 0),
+            window=size("sliding_window", 0) or None,
+            query_rank=size("q_lora_rank", 0) or None,
         )
     )
 
 
 def _whole(row: Row, column: str, where: str, minimum: int = 1) -> int:
-    value = row.get(column, 0 if minimum == 0 else None)
+    value = row.get(column)
+    if value in (None, "") and minimum == 0:
+        return 0
     try:
         number = int(str(value))
     except ValueError:

@@ -20,7 +20,8 @@ from db.errors import CampaignError, ConfigError
 
 #: verb: (module, what it does)
 VERBS: Mapping[str, tuple[str, str]] = {
-    "plan": ("campaign.plan", "what a campaign would measure, leave out, and take at least"),
+    "plan": ("campaign.plan", "what a campaign would measure, leave out, and take"),
+    "estimate": ("campaign.estimate", "what one batch would take: seconds, watts and joules"),
     "run": ("campaign.run", "measure; the same command again continues"),
     "status": ("campaign.status", "what became of the tasks"),
     "check": ("campaign.check", "what falls short, gate by gate, and how to measure it again"),
@@ -29,13 +30,16 @@ VERBS: Mapping[str, tuple[str, str]] = {
     "retry": ("campaign.mend", "measure quarantined tasks again"),
     "void": ("campaign.mend", "withdraw results, with a reason"),
     "db": ("campaign.database", "url, upgrade, dump and restore of the store"),
+    "catalog": ("campaign.listing", "models, ablations, boards and configurations that are known"),
+    "fetch": ("campaign.fetch", "bring request traces here, checked by their SHA-256"),
+    "prefetch": ("campaign.prefetch", "bring the weights of a plan's engines to this host"),
     "doctor": ("campaign.doctor", "what this machine can measure, and why not more"),
     "meter": ("campaign.meter", "the joules of any command: campaign meter -- CMD"),
 }
 #: Verbs without configuration; what follows their -- is another program's, and left alone.
 RUNNERS = ("meter",)
 #: Verbs whose words are all configuration: a misspelling is answered before their imports.
-CONFIGURED = ("plan", "run")
+CONFIGURED = ("plan", "run", "prefetch")
 INTERRUPTED = 130
 OVERRIDES = "key=value of the configuration, +grid=NAME, group=option; a list is an axis"
 

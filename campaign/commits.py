@@ -7,9 +7,9 @@ point look new. The hub's token comes from its own environment and is never read
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from itertools import product
 
 from campaign.catalog import Catalog
+from campaign.grid import models_asked
 from campaign.settings import Settings
 from db.errors import ConfigError
 from db.records import Weights
@@ -17,9 +17,7 @@ from db.records import Weights
 
 def hub_models(settings: Settings, catalog: Catalog) -> list[str]:
     """Return the names of the models whose real weights come from a hub."""
-    asked = {
-        p: None for axes in settings.blocks.values() for p in product(axes.model, axes.weights)
-    }
+    asked = models_asked(settings.blocks.values())
     found = [catalog.model(name, weights) for name, weights in asked]
     return [m.name for m in found if m.weights is Weights.REAL and m.folder is None]
 
@@ -35,14 +33,13 @@ def resolve(names: Iterable[str], frozen: Mapping[str, str]) -> dict[str, str]:
 def _commit(name: str) -> str:
     try:
         from huggingface_hub import HfApi
-        from huggingface_hub.errors import HfHubHTTPError
     except ImportError as error:
         message = f"model {name}: real weights need huggingface_hub: make install FLAVOUR=hf"
         raise ConfigError(message) from error
     try:
         commit = HfApi().model_info(name).sha
-    except (HfHubHTTPError, OSError) as error:
-        words = " ".join(str(error).split())[:200]
+    except Exception as error:  # of the hub, of the network, and of whichever library it asks with
+        words = " ".join(str(error).split())[:300]
         raise ConfigError(
             f"model {name}: the hub did not resolve it ({words}); with a gated model export "
             "HF_TOKEN, without a network use weights=random or a local folder"

@@ -13,6 +13,7 @@ from campaign.overrides import CONF, Overrides, folders, parse, refuse
 from campaign.redaction import ADVICE, holds_secret, redact, refuse_secrets
 from campaign.settings import Settings
 from campaign.tree import Tree, leaves, put
+from campaign.unions import compose_each
 from campaign.validate import validate
 from db.errors import ConfigError
 
@@ -37,6 +38,14 @@ def load(overrides: Sequence[str]) -> Settings:
 
 
 def _compose(given: Overrides) -> Tree:
+    """Return the composed configuration; of several grids, the union of their blocks."""
+    grids = given.choices.get("grid", ())
+    if len(grids) > 1:
+        return compose_each(given.hydra, grids, lambda words: _composed(given, words))
+    return _composed(given, given.hydra)
+
+
+def _composed(given: Overrides, words: Sequence[str]) -> Tree:
     """Return what Hydra composes as plain mappings, lists and scalars."""
     from hydra import compose, initialize_config_dir
     from hydra.errors import HydraException
@@ -46,7 +55,7 @@ def _compose(given: Overrides) -> Tree:
 
     try:
         with initialize_config_dir(str(CONF), version_base="1.3", job_name="campaign"):
-            composed = compose("config", overrides=list(given.hydra))
+            composed = compose("config", overrides=list(words))
         tree = OmegaConf.to_container(composed, resolve=True)
     except (HydraException, OmegaConfBaseException, YAMLError) as error:
         raise ConfigError(_explained(given, error)) from error

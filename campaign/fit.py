@@ -1,80 +1,226 @@
 """What cannot work, and why: only what is provable before anything is loaded.
 
-Pure. A point that merely might fail is left to the engine. Reasons are words of the store:
-``dtype``, ``tp_heads``, ``multi_node``, ``memory``, ``context_too_long``; and ``not_installed``
-for what the environment lacks, which the grid is told.
+Pure but for the catalogue's generations of boards. A point that merely might fail is left to the
+engine. docs/grids.md lists every reason with its source; what the environment lacks
+(``not_installed``) the grid is told.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, field
 
+from campaign.capability import ADA, AMPERE, TURING, capability
 from db.errors import Infeasible
-from db.records import Board, EngineSpec, Exclusion, Task, Workload
-from workers.roofline import kv_bytes_per_token, weight_bytes
+from db.records import Board, EngineSpec, Exclusion, Task, Weights, Workload
+from workers.cost import numbers_of
+from workers.roofline import cache_bytes, weight_bytes
 from workers.shape import Shape, precision
+from workers.tracefiles import is_trace
 
 #: The most boards of one kind that one host holds.
 MAX_GROUP = 16
-_WINDOWED = frozenset({"gemma2", "gemma3_text", "gpt_oss", "olmo3"})
-_KV_FP8 = frozenset({"fp8", "fp8_e4m3", "fp8_e5m2"})
+#: Quantizations of vLLM and the compute capability their kernels begin at.
+QUANTIZED_FROM = {
+    "awq": TURING, "auto_awq": TURING, "awq_marlin": AMPERE, "gptq_marlin": AMPERE,
+    "fp8": ADA, "fp8_per_tensor": ADA, "fp8_per_channel": ADA, "fp8_per_block": ADA,
+}  # fmt: skip
+#: Those that vLLM does not load on a CPU.
+NOT_ON_CPU = ("fp8",)
+#: Those that read a checkpoint which is quantized already.
+QUANTIZED_BEFORE = frozenset({"awq", "auto_awq", "awq_marlin", "gptq", "auto_gptq", "gptq_marlin"})
+#: Those of earlier releases of vLLM, for a pinned engine.version.
+GONE = frozenset({"bitsandbytes", "gguf"})
+#: The option and its value that make vLLM accept drafts at a set rate, whatever the weights say.
+ACCEPTANCE = "rejection_sample_method"
+SYNTHETIC = "synthetic"
 
 Reason = tuple[str, str]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Grid:
-    """Tasks in the order they are meant to run in, and what cannot work, with its reason."""
+    """Tasks in the order they are meant to run in, and what cannot work, with its reason.
+
+    `boards` are the kinds that its points name, by slug.
+    """
 
     tasks: tuple[Task, ...]
     exclusions: tuple[Exclusion, ...]
+    boards: Mapping[str, Board] = field(default_factory=dict)
 
 
-def engine_misfit(engine: EngineSpec, board: Board, shape: Shape | None) -> Reason | None:
-    """Return why an engine cannot work on its boards as (reason, detail); None if it may."""
-    if engine.dtype == "bfloat16" and board.fp16_flops and not board.bf16_flops:
-        return "dtype", f"{board.slug} does not compute in bfloat16; use engine.dtype=float16"
-    if engine.board_count > MAX_GROUP:
-        return "multi_node", f"{engine.board_count} boards do not fit in one host"
+def engine_misfit(
+    engine: EngineSpec, board: Board, shape: Shape | None, draft: Shape | None = None
+) -> Reason | None:
+    """Return why an engine cannot work on its boards as (reason, detail); None if it may.
+
+    `draft` is the shape of the model that proposes tokens, if one does.
+    """
+    for rule in ENGINE_RULES:
+        found = rule(engine, board)
+        if found is not None:
+            return found
     if shape is None:
         return None
     if shape.heads % engine.tensor_parallel:
         parts = f"{shape.heads} attention heads"
         return "tp_heads", f"{engine.tensor_parallel} does not divide {parts}"
-    needed = _weight_bytes(engine, shape)
-    return _memory(needed, "weights", engine, board)
+    if draft is not None and draft.vocabulary != shape.vocabulary:
+        sizes = f"{draft.vocabulary} tokens, its target's {shape.vocabulary}"
+        return "draft_vocabulary", f"the vocabulary of {draft.name} has {sizes}"
+    return _memory(_weight_bytes(engine, shape, draft), "weights", engine, board)
 
 
 def workload_misfit(
-    engine: EngineSpec, workload: Workload, board: Board, shape: Shape | None
+    engine: EngineSpec,
+    workload: Workload,
+    board: Board,
+    shape: Shape | None,
+    draft: Shape | None = None,
 ) -> Reason | None:
     """Return why a workload cannot work on an engine as (reason, detail); None if it may."""
-    if shape is None:
-        return None
+    found = _arrival(engine, workload) or _decoding(engine, workload)
+    if found is not None or shape is None:
+        return found
     context = workload.input_tokens + workload.output_tokens
     if shape.max_position is not None and context > shape.max_position:
         return "context_too_long", f"{context} tokens exceed the model's {shape.max_position}"
-    needed = _weight_bytes(engine, shape) + _kv_bytes(engine, workload, shape)
-    return _memory(needed, "weights and KV cache", engine, board)
+    sequences = 1 if engine.backend == "vllm" else workload.batch_size * workload.beams
+    kept = cache_bytes(shape, numbers_of(engine), context)
+    if draft is not None:
+        kept += cache_bytes(draft, precision(engine.dtype), context)
+    needed = _weight_bytes(engine, shape, draft) + sequences * kept
+    what = "weights and the KV cache of " + (f"{sequences} requests" if sequences > 1 else "one")
+    return _memory(needed, what, engine, board)
 
 
-def _weight_bytes(engine: EngineSpec, shape: Shape) -> float:
-    """Return the least bytes that the weights take."""
-    return weight_bytes(shape, precision(engine.dtype, engine.quantization))
+# ---- engines ---------------------------------------------------------------------------------
 
 
-def _kv_bytes(engine: EngineSpec, workload: Workload, shape: Shape) -> float:
-    """Return the least bytes of the KV cache of one batch, all requests running at once.
+def _number_format(engine: EngineSpec, board: Board) -> Reason | None:
+    if engine.dtype == "bfloat16" and board.fp16_flops and not board.bf16_flops:
+        return "dtype", f"{board.slug} does not compute in bfloat16; use engine.dtype=float16"
+    return None
 
-    Families that keep a window of the context in some layers need less; a quarter is counted.
-    """
-    tokens = workload.batch_size * (workload.input_tokens + workload.output_tokens)
-    part = 0.25 if shape.family in _WINDOWED else 1.0
-    if engine.options.get("kv_cache_dtype") in _KV_FP8:
-        return tokens * shape.kv_elements_per_token * part
-    return tokens * kv_bytes_per_token(shape, precision(engine.dtype)) * part
+
+def _group_size(engine: EngineSpec, _: Board) -> Reason | None:
+    if engine.board_count > MAX_GROUP:
+        return "multi_node", f"{engine.board_count} boards do not fit in one host"
+    return None
+
+
+def _backend(engine: EngineSpec, _: Board) -> Reason | None:
+    """Return what transformers and the simulated engine are not made for."""
+    if engine.backend == "vllm":
+        return None
+    if engine.tensor_parallel > 1 and engine.backend == "transformers":
+        return "no_tensor_parallel", "transformers runs on one board here; use vllm"
+    if engine.mode == "online":
+        return "offline_engine", f"{engine.backend} takes no requests as they arrive; use vllm"
+    if engine.backend == "simulated" and engine.speculation:
+        return "simulated_limit", "the simulated engine proposes no tokens"
+    return None
+
+
+def _quantization(engine: EngineSpec, board: Board) -> Reason | None:
+    method = engine.quantization
+    if method is None or engine.backend == "simulated":
+        return None
+    if engine.backend == "transformers":
+        return "quantization", "transformers runs without quantization here; use vllm"
+    if method in GONE and engine.version is None:
+        return "quantization", f"vLLM no longer loads {method}"
+    if method in QUANTIZED_BEFORE and engine.model.weights is Weights.RANDOM:
+        return "quantization", f"{method} loads weights that are quantized; random ones are not"
+    if board.is_cpu:
+        if engine.backend == "vllm" and method.startswith(NOT_ON_CPU):
+            return "quantization", f"vLLM does not load {method} on a CPU"
+        return None
+    needed, has = QUANTIZED_FROM.get(method), capability(board.slug)
+    if needed is not None and has is not None and has < needed:
+        text = f"{method} needs compute capability {needed}; {board.slug} has {has}"
+        return "quantization", text
+    return None
+
+
+def _power_limit(engine: EngineSpec, board: Board) -> Reason | None:
+    limit = engine.power_limit_w
+    if limit is None:
+        return None
+    if board.is_cpu:
+        return "power_limit", "a CPU's power limit is not verified; leave it out"
+    if board.tdp_w is not None and limit > board.tdp_w:
+        return "power_limit", f"{limit:g} W is above the {board.tdp_w:g} W of a {board.slug}"
+    return None
+
+
+def _acceptance(engine: EngineSpec, board: Board) -> Reason | None:
+    """Speculation on random weights accepts what no real model would, or nothing."""
+    synthetic = engine.options.get(ACCEPTANCE) == SYNTHETIC
+    if engine.speculation is None:
+        return ("no_speculation", f"{ACCEPTANCE} without engine.speculation") if synthetic else None
+    if synthetic and board.is_cpu:
+        return "artefact", "vLLM's CPU sampler does not accept synthetically"
+    if engine.model.weights is Weights.RANDOM and not synthetic:
+        return "artefact", ("what random weights accept says nothing of real ones; use weights="
+                            f"real, or engine.options.vllm.{ACCEPTANCE}={SYNTHETIC}")  # fmt: skip
+    return None
+
+
+ENGINE_RULES: tuple[Callable[[EngineSpec, Board], Reason | None], ...] = (
+    _number_format, _group_size, _backend, _quantization, _power_limit, _acceptance,
+)  # fmt: skip
+
+
+# ---- workloads -------------------------------------------------------------------------------
+
+
+def _arrival(engine: EngineSpec, workload: Workload) -> Reason | None:
+    if engine.backend == "vllm":
+        return _places(engine, workload)
+    if workload.is_online:
+        return "offline_engine", f"{engine.backend} takes no requests as they arrive; use vllm"
+    if workload.arrival == "at_once":
+        text = f"{engine.backend} computes static batches; use workload.arrival=static"
+        return "no_continuous_batching", text
+    return None
+
+
+def _places(engine: EngineSpec, workload: Workload) -> Reason | None:
+    """Return why vLLM, loaded as it is, would compute another batch than the workload's."""
+    if workload.is_online and engine.mode != "online":
+        return "offline_engine", "requests arrive while others are computed; use engine.mode=online"
+    most = engine.options.get("max_num_seqs")
+    if workload.needs_places and most not in (None, workload.batch_size):
+        text = f"max_num_seqs={most} computes other batches than batch_size={workload.batch_size}"
+        return "batch_limit", text
+    return None
+
+
+def _decoding(engine: EngineSpec, workload: Workload) -> Reason | None:
+    decoding = workload.decoding
+    if decoding != "greedy" and engine.backend == "simulated":
+        return "simulated_limit", "the simulated engine decodes greedily"
+    if decoding == "beam" and engine.speculation:
+        return "no_beam_search", "a beam search takes no proposed tokens"
+    if decoding == "beam" and engine.backend == "vllm" and is_trace(workload.lengths):
+        return "no_beam_search", "a beam search of vLLM takes one output length, a trace has many"
+    if decoding == "beam" and engine.mode == "online":
+        return "no_beam_search", "an online engine searches no beams; use workload.arrival=static"
+    if engine.backend == "transformers" and engine.speculation and workload.batch_size > 1:
+        return "speculation_batch", "assisted generation takes one request at a time"
+    return None
+
+
+# ---- memory ----------------------------------------------------------------------------------
+
+
+def _weight_bytes(engine: EngineSpec, shape: Shape, draft: Shape | None) -> float:
+    """Return the least bytes that the weights take; a draft's are not quantized."""
+    least = weight_bytes(shape, precision(engine.dtype, engine.quantization))
+    return least + (weight_bytes(draft, precision(engine.dtype)) if draft is not None else 0.0)
 
 
 def _memory(needed: float, what: str, engine: EngineSpec, board: Board) -> Reason | None:

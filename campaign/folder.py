@@ -11,12 +11,17 @@ from pathlib import Path
 
 from db.errors import ConfigError
 from db.records import ModelSpec, Scalar, Weights
-from workers.shape import SIZES, Architecture
+from workers.families import SIZES, Config
+from workers.shape import Architecture
+from workers.stack import lacking
 
-#: Says nothing about what is computed: provenance, generation defaults, rotary constants.
+#: Says nothing about what is computed: provenance, generation defaults, rotary constants; or of
+#: weights alone (quantization), which random ones do not have; or what all of a family say alike
+#: (the attention of MPT and GPT-Neo).
 _IGNORED = frozenset(
-    {"_name_or_path", "auto_map", "dtype", "rope_parameters", "rope_scaling", "torch_dtype",
-     "transformers_version", "use_cache"}
+    {"_name_or_path", "attention_types", "attn_config", "auto_map", "compression_config", "dtype",
+     "quantization_config", "rope_parameters", "rope_scaling", "task_specific_params",
+     "torch_dtype", "transformers_version", "use_cache"}
 )  # fmt: skip
 #: Weights that run code when they are read.
 _PICKLES = ("*.bin", "*.pt", "*.pth")
@@ -38,7 +43,8 @@ def read_folder(name: str, weights: str) -> ModelSpec:
     folder = Path(name).expanduser().resolve()
     if not folder.is_dir():
         raise ConfigError(f"model {name}: no such folder")
-    architecture = read_config(folder / "config.json", f"model {name}")
+    file = folder / "config.json"
+    architecture = complete(read_config(file, f"model {name}"), f"model {name}: {file}")
     files = sorted(folder.glob("*.safetensors"))
     if weights == "real" and not files:
         raise ConfigError(f"model {name}: weights=real, but the folder holds no *.safetensors")
@@ -74,7 +80,13 @@ def read_config(file: Path, where: str) -> Architecture:
 
 
 def plain(content: object, where: str) -> Architecture:
-    """Return an architecture as scalars and tuples. Raises ConfigError for nesting and no sizes."""
+    """Return an architecture as scalars and tuples; of several kinds of input, the text part.
+
+    Raises ConfigError for other nesting and for sizes that are none.
+    """
+    if isinstance(content, dict) and isinstance(content.get("text_config"), dict):
+        tied = {k: v for k, v in content.items() if k == "tie_word_embeddings"}
+        content = {**tied, **content["text_config"]}
     if not isinstance(content, dict) or not isinstance(content.get("model_type"), str):
         raise ConfigError(f"{where} names no model_type")
     found: dict[str, Scalar | tuple[Scalar, ...]] = {}
@@ -88,6 +100,18 @@ def plain(content: object, where: str) -> Architecture:
             raise ConfigError(f"{where}: {key} is {value!r}, not a whole number from 1 up")
         found[str(key)] = tuple(value) if isinstance(value, list) else value
     return found
+
+
+def complete(architecture: Architecture, where: str) -> Architecture:
+    """Return an architecture that states what its family needs.
+
+    Raises ConfigError naming the keys that are missing. What an unknown family needs is its
+    engine's to say.
+    """
+    missing = lacking(Config(architecture))
+    if missing:
+        raise ConfigError(f"{where} lacks {', '.join(missing)}")
+    return architecture
 
 
 def _is_size(value: object) -> bool:

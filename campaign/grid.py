@@ -7,12 +7,16 @@ another point.
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from itertools import product
 
 from campaign.catalog import Catalog
 from campaign.fit import Grid, Reason, engine_misfit, workload_misfit
+from campaign.flags import problems as option_problems
+from campaign.lengths import resolved
+from campaign.points import NGRAM, Models, engines, loadings, workloads
 from campaign.settings import Axes, Settings
 from db.errors import ConfigError
 from db.identity import engine_digest, task_key
@@ -22,7 +26,6 @@ from workers.shape import Shape, shape_of
 __all__ = ["Grid", "expand"]
 
 HERE = "here"
-AUTO = "auto"
 
 
 @dataclass(slots=True, kw_only=True)
@@ -32,6 +35,7 @@ class _Point:
     engine: EngineSpec
     board: Board
     shape: Shape | None
+    draft: Shape | None
     workloads: dict[Workload, None] = field(default_factory=dict)
 
 
@@ -45,13 +49,15 @@ def expand(
     """Return the tasks and exclusions of a campaign.
 
     `here` are the boards found on this machine; `commits` maps the names of hub models with real
-    weights to their resolved commit; `absent` the backends that are not installed where it runs to
-    what installs them. Order: replicate by replicate, shuffled inside by the run's seed.
-    Raises ConfigError naming every unknown model and board.
+    weights to their resolved commit; `absent` the backends, traces and hub models that cannot be
+    had where it runs to what brings them. Order: replicate by replicate, shuffled inside by the
+    run's seed. Raises ConfigError naming every unknown model, board, length and option.
     """
     problems: list[str] = []
     models = _models(settings, catalog, commits or {}, problems)
     boards = _boards(settings, catalog, here, problems)
+    settings = resolved(settings, problems)
+    problems += _wrong_options(settings)
     if problems:
         raise ConfigError("\n".join(problems))
     points = _points(settings, models, boards)
@@ -61,15 +67,16 @@ def expand(
         misfits = _misfits(point, absent or {})
         exclusions += _exclusions(point, misfits, settings.replicates)
         chosen += [(digest, point.engine, w) for w in point.workloads if w not in misfits]
-    return Grid(tasks=tuple(_tasks(settings, chosen)), exclusions=tuple(exclusions))
+    kinds = {board.slug: board for found in boards.values() for board in found}
+    tasks = tuple(_tasks(settings, chosen))
+    return Grid(tasks=tasks, exclusions=tuple(exclusions), boards=kinds)
 
 
 def _models(
     settings: Settings, catalog: Catalog, commits: Mapping[str, str], problems: list[str]
 ) -> dict[tuple[str, str], ModelSpec]:
     found: dict[tuple[str, str], ModelSpec] = {}
-    asked = {pair: None for a in settings.blocks.values() for pair in product(a.model, a.weights)}
-    for name, weights in asked:
+    for name, weights in models_asked(settings.blocks.values()):
         try:
             model = catalog.model(name, weights)
         except ConfigError as error:
@@ -79,6 +86,31 @@ def _models(
             model = replace(model, commit=commits.get(model.name))
         found[name, weights] = model
     return found
+
+
+def models_asked(blocks: Iterable[Axes]) -> tuple[tuple[str, str], ...]:
+    """Return every (name, weights) that some block asks for, drafts included, each once."""
+    return tuple({
+        pair: None
+        for axes in blocks
+        for pair in product((*axes.model, *_drafts(axes)), axes.weights)
+    })  # fmt: skip
+
+
+def _drafts(axes: Axes) -> list[str]:
+    return [name for name in axes.speculation if name is not None and name != NGRAM]
+
+
+def _wrong_options(settings: Settings) -> list[str]:
+    """Return a line for every option that its backend does not take, each once."""
+    return list(dict.fromkeys(
+        line
+        for axes in settings.blocks.values()
+        for backend, version in product(axes.backend, axes.version)
+        for name, values in axes.options[backend].items()
+        for value in values
+        for line in option_problems(backend, version, {name: value})
+    ))  # fmt: skip
 
 
 def _boards(
@@ -104,60 +136,63 @@ def _points(
 ) -> dict[str, _Point]:
     """Return the engines of every block by digest, each with its workloads, no point twice."""
     points: dict[str, _Point] = {}
+    shapes = _Shapes()
     for axes in settings.blocks.values():
-        workloads = [
-            Workload(input_tokens=i, output_tokens=o, batch_size=b)
-            for i, o, b in product(axes.input_tokens, axes.output_tokens, axes.batch_size)
-        ]
-        for pair, name in product(product(axes.model, axes.weights), axes.board):
-            for board in boards[name]:
-                for engine in _engines(axes, models[pair], board):
-                    shape = shape_of(engine.model.name, engine.model.architecture)
-                    point = points.setdefault(
-                        engine_digest(engine), _Point(engine=engine, board=board, shape=shape)
-                    )
-                    point.workloads.update(dict.fromkeys(workloads))
+        asked = workloads(axes)
+        for (name, weights), slug in product(product(axes.model, axes.weights), axes.board):
+            draft = partial(_draft, models, weights)
+            for board, mode in product(boards[slug], axes.mode):
+                for loading, part in loadings(mode, asked).items():
+                    for engine in engines(axes, models[name, weights], board, loading, draft):
+                        point = points.setdefault(
+                            engine_digest(engine), shapes.point(engine, board)
+                        )
+                        point.workloads.update(dict.fromkeys(part))
     return points
 
 
-def _engines(axes: Axes, model: ModelSpec, board: Board) -> Iterator[EngineSpec]:
-    """Yield the engines of a model on a board: backends, number formats, parallelism, flags."""
-    for backend in axes.backend:
-        flags = axes.options[backend]
-        for version, dtype, quantization, parallel, threads, values in product(
-            axes.version, axes.dtype, axes.quantization, axes.tensor_parallel, axes.threads,
-            product(*flags.values()),
-        ):  # fmt: skip
-            yield EngineSpec(
-                model=model,
-                backend=backend,
-                board=board.slug,
-                board_count=1 if board.is_cpu else parallel,
-                version=version,
-                dtype=board.dtype if dtype == AUTO else dtype,
-                quantization=quantization,
-                tensor_parallel=parallel,
-                threads=threads or _threads(board),
-                options=dict(zip(flags, values, strict=True)),
-            )
+def _draft(models: Models, weights: str, name: str) -> ModelSpec:
+    return models[name, weights]
 
 
-def _threads(board: Board) -> int | None:
-    """Return the number of threads a CPU board names, so that every backend gets the same."""
-    last = board.slug.rpartition(":")[2]
-    return int(last) if board.is_cpu and last.isdigit() else None
+class _Shapes:
+    """The shape of each model, worked out once."""
+
+    def __init__(self) -> None:
+        self._found: dict[int, Shape | None] = {}
+
+    def point(self, engine: EngineSpec, board: Board) -> _Point:
+        """Return an engine as a point without workloads."""
+        draft = self._of(engine.draft) if engine.draft is not None else None
+        return _Point(engine=engine, board=board, shape=self._of(engine.model), draft=draft)
+
+    def _of(self, model: ModelSpec) -> Shape | None:
+        if id(model) not in self._found:
+            self._found[id(model)] = shape_of(model.name, model.architecture)
+        return self._found[id(model)]
 
 
 def _misfits(point: _Point, absent: Mapping[str, str]) -> dict[Workload, Reason]:
     """Return the workloads of an engine that cannot work, with the reason."""
-    whole = engine_misfit(point.engine, point.board, point.shape)
-    if whole is None and point.engine.backend in absent:
-        whole = "not_installed", absent[point.engine.backend]
+    engine, board, shape, draft = point.engine, point.board, point.shape, point.draft
+    whole = engine_misfit(engine, board, shape, draft)
+    if whole is None and engine.backend in absent:
+        whole = "not_installed", absent[engine.backend]
+    if whole is None and (lost := _hub_models(engine) & absent.keys()):
+        whole = "missing_weights", absent[min(lost)]
     found = {
-        workload: whole or workload_misfit(point.engine, workload, point.board, point.shape)
+        workload: whole
+        or workload_misfit(engine, workload, board, shape, draft)
+        or (("not_fetched", absent[workload.lengths]) if workload.lengths in absent else None)
         for workload in point.workloads
     }
     return {workload: reason for workload, reason in found.items() if reason is not None}
+
+
+def _hub_models(engine: EngineSpec) -> set[str]:
+    """Return the models of an engine whose weights come from a hub."""
+    models = [model for model in (engine.model, engine.draft) if model is not None]
+    return {m.name for m in models if m.weights is Weights.REAL and m.folder is None}
 
 
 def _exclusions(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 
 from campaign.catalog import Catalog
+from campaign.lengths import absent_traces
 from campaign.settings import Settings
 from db.errors import ConfigError
 from db.records import Board, Reality
@@ -52,14 +53,15 @@ def reality_here(settings: Settings) -> Reality:
 
 
 def absent_here(settings: Settings) -> dict[str, str]:
-    """Return the backends that this machine lacks, with what installs them.
+    """Return the backends and traces that this machine lacks, with what brings them.
 
     What the nodes of a cluster lack is known to their sessions only.
     """
     if settings.cluster.kind != "local":
         return {}
     reasons = {backend: why_absent(backend) for backend in BACKENDS}
-    return {backend: reason for backend, reason in reasons.items() if reason is not None}
+    found = {backend: reason for backend, reason in reasons.items() if reason is not None}
+    return found | absent_traces()
 
 
 def threads_here() -> int:

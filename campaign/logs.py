@@ -70,9 +70,8 @@ def _print(subject: Mapping[str, Row], tried: Sequence[Row]) -> None:
     """Print a task or session, its attempts and what was said in them."""
     ((kind, it),) = subject.items()
     if kind == "task":
-        work = f"{it['input_tokens']}→{it['output_tokens']} x{it['batch_size']}"
         reason = f" ({it['reason']})" if it["reason"] else ""
-        say(f"{it['key']}\n{_engine(it)}, {work}, replicate {it['replicate']}: "
+        say(f"{it['key']}\n{_engine(it)}, {it['workload']}, replicate {it['replicate']}: "
               f"{it['state']}{reason}")  # fmt: skip
     else:
         say(f"session {it['id']} on {it['host']}\n{_engine(it)}: {it['outcome'] or 'running'}")

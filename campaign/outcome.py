@@ -68,10 +68,11 @@ def _say_measured(measured: Sequence[Row]) -> None:
 
 
 def _line(row: Row, shared: set[str], *, with_board: bool) -> tuple[object, ...]:
-    engine = f"{row['backend']} {row['model'].rpartition('/')[2]}"
+    words = (row["backend"], row["model"].rpartition("/")[2], row["speculation"])
+    engine = " ".join(word for word in words if word)
     return (
         f"{engine} {row['board']}" if with_board else engine,
-        f"{row['input_tokens']}→{row['output_tokens']} x{row['batch_size']}",
+        row["workload"],
         _joules(row),
         _digits(row["output_tokens_per_s"]),
         _digits(row["ttft_s"], 1e3),

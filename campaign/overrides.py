@@ -12,7 +12,13 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 
 from campaign.reader import nearest
-from campaign.settings import ClusterSettings, MeterSettings, RunSettings, StoreSettings
+from campaign.settings import (
+    BudgetSettings,
+    ClusterSettings,
+    MeterSettings,
+    RunSettings,
+    StoreSettings,
+)
 from db.errors import ConfigError
 from db.records import EngineSpec, MeasurementProtocol, Workload
 from workers.validity import Gates
@@ -23,7 +29,7 @@ SEARCH_PATH = "hydra.searchpath"
 
 ROOT = ("campaign", "owner", "model", "weights", "board", "replicates", "blocks", "catalog_file")
 ENGINE = tuple(
-    f.name for f in fields(EngineSpec) if f.name not in ("model", "board", "board_count")
+    f.name for f in fields(EngineSpec) if f.name not in ("model", "board", "board_count", "draft")
 )
 SECTIONS: Mapping[str, tuple[str, ...]] = {
     "engine": ENGINE,
@@ -33,6 +39,7 @@ SECTIONS: Mapping[str, tuple[str, ...]] = {
     "store": tuple(f.name for f in fields(StoreSettings)),
     "cluster": tuple(f.name for f in fields(ClusterSettings)),
     "run": tuple(f.name for f in fields(RunSettings)),
+    "budget": tuple(f.name for f in fields(BudgetSettings)),
 }
 GATES = tuple(f.name for f in fields(Gates))
 GROUPS = ("grid", "engine", "workload", "protocol", "meter", "store", "cluster")
@@ -44,7 +51,13 @@ KEYS = (
     *(f"meter.gates.{name}" for name in GATES),
 )
 #: Mappings whose keys are the user's own.
-OPEN = ("engine.options", "blocks", "cluster.boards", "meter.calibration")
+OPEN = (
+    "engine.options",
+    "blocks",
+    "cluster.boards",
+    "meter.calibration",
+    "run.price_per_gpu_hour",
+)
 
 _FORM = re.compile(
     r"(?P<mark>\+{0,2}|~)(?P<key>[A-Za-z_][\w./-]*)(?P<rest>=(?P<value>.*))?", re.DOTALL
@@ -79,8 +92,13 @@ def folders(arguments: Sequence[str]) -> tuple[Path, ...]:
 
 
 def options(group: str, conf: Sequence[Path]) -> tuple[str, ...]:
-    """Return the names a group can be set to."""
-    return tuple(sorted({f.stem for folder in conf for f in (folder / group).glob("*.yaml")}))
+    """Return the names a group can be set to; those in a folder of the group have a slash."""
+    found = {
+        file.relative_to(folder / group).with_suffix("").as_posix()
+        for folder in conf
+        for file in (folder / group).rglob("*.yaml")
+    }
+    return tuple(sorted(found))
 
 
 def parse(arguments: Sequence[str]) -> Overrides:
@@ -131,6 +149,8 @@ def _names(value: str) -> tuple[str, ...]:
 
 
 def _check_choice(group: str, value: str, conf: Sequence[Path]) -> list[str]:
+    if value.startswith("{"):
+        return [f"{group}: {value} is the name of no option; write {group}.KEY=VALUE for each key"]
     names = _names(value)
     known = options(group, conf)
     if len(names) > 1 and (group not in SEVERAL or not value.startswith("[")):

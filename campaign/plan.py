@@ -1,41 +1,43 @@
-"""`campaign plan`: what a campaign would measure, what it leaves out, and how long it takes.
+"""`campaign plan`: what a campaign would measure, what it leaves out, and what it would take.
 
-Starts nothing, loads no engine and asks the store only with ``--store``. Its hours are a lower
-bound from the protocol's windows; loading and warming up come on top.
+Starts nothing, loads no engine and asks the store only with ``--store`` or ``--explain``.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import sys
-from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 
+from campaign.calibrated import Corrections, store_corrections
 from campaign.catalog import Catalog, load_catalog
 from campaign.config import load
+from campaign.explain import explained
 from campaign.fit import Grid, require_runnable
 from campaign.grid import expand
 from campaign.here import boards_here, reality_here
+from campaign.hours import Efforts
+from campaign.outlook import Plan, check_budget, describe
+from campaign.planshow import show
 from campaign.settings import Settings
-from db.errors import Infeasible
-from db.identity import engine_digest
-from db.readings import PhaseMethod
-from db.records import Board, EngineSpec, MeasurementProtocol, Reality, Task, Weights
-
-IDLE_WINDOWS = 3  # board empty, model resident, and at the end
-BOUND = "lower bound: measured and idle windows only, without loading and warm-up"
-
-Plan = Mapping[str, object]
+from db.records import Board, Task
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments of `plan`."""
     parser.add_argument("--store", action="store_true", help="count what is already measured")
+    parser.add_argument(
+        "--explain", action="store_true",
+        help="name the field that makes a point look new; implies --store",
+    )  # fmt: skip
     parser.add_argument("--config", action="store_true", help="print the resolved configuration")
-    parser.add_argument("--tasks", action="store_true", help="list every task with its key")
+    parser.add_argument(
+        "--list", "--tasks", dest="list", action="store_true",
+        help="list every task with its key, estimated seconds and joules",
+    )  # fmt: skip
 
 
 def main(args: argparse.Namespace) -> int:
@@ -47,163 +49,76 @@ def main(args: argparse.Namespace) -> int:
     settings = replace(settings, reality=reality_here(settings))
     catalog = load_catalog(Path(settings.catalog) if settings.catalog else None)
     here, counts = boards_here(settings, catalog)
-    if args.store:
-        grid, done = _asked(settings, catalog, here)
-    else:
-        grid, done = expand(settings, catalog, here), None
-    plan = describe(settings, grid, counts, done)
-    if args.tasks:
-        plan = {**plan, "task_list": [_line(task) for task in grid.tasks]}
+    known = _Known()
+    if args.store or args.explain:
+        known = _asked(settings, catalog, here, explain=args.explain)
+    grid = known.grid or expand(settings, catalog, here)
+    efforts = Efforts(grid.boards, known.corrections)
+    plan = describe(settings, grid, counts, known.done, efforts)
+    plan = {**plan, "source": "calibrated" if known.corrections else "physics"}
+    if known.news is not None:
+        plan = {**plan, "new": known.news}
+    if args.list:
+        plan = {**plan, "task_list": [_line(task, efforts) for task in grid.tasks]}
     if args.json:
         print(json.dumps(plan, indent=2))
     else:
-        _show(plan)
+        show(plan)
     if not grid.tasks:
         require_runnable(grid, counts)
     check_budget(settings, plan)
     return 0
 
 
-def describe(
-    settings: Settings, grid: Grid, counts: Mapping[str, int], done: set[str] | None
-) -> Plan:
-    """Return the plan as data; `done` are the keys already measured, None if nobody asked."""
-    left = [task for task in grid.tasks if task.key not in (done or ())]
-    engines = _by_engine(grid.tasks)
-    excluded: Counter[str] = Counter()
-    for exclusion in grid.exclusions:
-        excluded[exclusion.reason] += exclusion.points
-    real = [e.model for e in engines.values() if e.model.weights is Weights.REAL]
-    hours = _board_hours(left, counts)
-    simulated = settings.reality is Reality.SIMULATED
-    return {
-        "campaign": settings.campaign,
-        "tasks": len(grid.tasks),
-        "done": None if done is None else len(grid.tasks) - len(left),
-        "excluded": dict(excluded),
-        "engines": len(engines),
-        "boards": dict(Counter(task.engine.board for task in grid.tasks)),
-        "here": dict(counts),
-        "estimated_hours": None if simulated else round(max(hours.values(), default=0.0), 4),
-        "board_hours": {} if simulated else {b: round(h, 4) for b, h in hours.items()},
-        "estimate": "none: simulated boards do not wait" if simulated else BOUND,
-        "reality": str(settings.reality),
-        "protocol": settings.protocol.name,
-        "energy": settings.protocol.energy,
-        "models": sorted({e.model.name for e in engines.values()}),
-        "backends": sorted({e.backend for e in engines.values()}),
-        "unresolved": sorted({m.name for m in real if m.commit is None}),
-        "exclusions": [
-            {
-                "engine": e.engine.label,
-                "workload": None if e.workload is None else e.workload.label,
-                "reason": e.reason,
-                "detail": e.detail,
-                "points": e.points,
-            }
-            for e in grid.exclusions
-        ],
-    }
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Known:
+    """What the store knows: the grid with frozen commits, what is measured, why the rest is new."""
+
+    grid: Grid | None = None
+    done: set[str] | None = None
+    corrections: Corrections = field(default_factory=dict)
+    news: list[Mapping[str, object]] | None = None
 
 
-def _by_engine(tasks: Sequence[Task]) -> dict[str, EngineSpec]:
-    specs = {id(task.engine): task.engine for task in tasks}
-    return {engine_digest(engine): engine for engine in specs.values()}
-
-
-def task_seconds(protocol: MeasurementProtocol) -> float:
-    """Return the least seconds that the windows of a task take."""
-    windows = 2 if protocol.phases in (PhaseMethod.PREFILL_RUN, "both") else 1
-    return windows * protocol.repeats * protocol.window_s
-
-
-def _board_hours(tasks: Sequence[Task], counts: Mapping[str, int]) -> dict[str, float]:
-    """Return the least hours per kind of board, with all boards of the kind at work."""
-    seconds: dict[str, float] = defaultdict(float)
-    sessions: dict[tuple[int, int], EngineSpec] = {}
-    for task in tasks:
-        seconds[task.engine.board] += task_seconds(task.protocol) * task.engine.board_count
-        sessions[id(task.engine), task.replicate] = task.engine
-    if tasks:
-        idle_s = IDLE_WINDOWS * tasks[0].protocol.idle_s
-        for engine in sessions.values():
-            seconds[engine.board] += idle_s * engine.board_count
-    return {board: s / 3600 / max(1, counts.get(board, 1)) for board, s in seconds.items()}
-
-
-def check_budget(settings: Settings, plan: Plan) -> None:
-    """Raise Infeasible if the least a plan takes is more than the budget of the run."""
-    hours, budget = plan["estimated_hours"], settings.run.max_hours
-    if isinstance(hours, float) and budget is not None and hours > budget:
-        raise Infeasible(
-            f"the plan takes at least {hours:.2f} h, more than run.max_hours={budget:g}; "
-            "narrow an axis or raise the budget"
-        )
-
-
-def _asked(
-    settings: Settings, catalog: Catalog, here: Sequence[Board]
-) -> tuple[Grid, set[str] | None]:
-    """Return the grid with the commits the campaign was created with, and the keys measured.
-
-    A store that is not there yet has measured nothing, and is not made by asking.
-    """
+def _asked(settings: Settings, catalog: Catalog, here: Sequence[Board], *, explain: bool) -> _Known:
+    """Ask the store; one that is not there yet has measured nothing, and is not made by asking."""
     from campaign.storeroom import is_there
     from db.campaigns import done_keys, frozen_commits
+    from db.costs import measured_costs
+    from db.likeness import measured_points
     from db.place import Place, opened
 
     store = settings.store
     place = Place(url=store.url, reader_url=store.reader_url, folder=store.path)
     if not is_there(place):
-        return expand(settings, catalog, here), set()
+        return _Known(done=set(), news=[] if explain else None)
     with opened(place) as found, found.store.begin() as connection:
         commits = frozen_commits(connection, settings.campaign)
         grid = expand(settings, catalog, here, commits)
-        return grid, done_keys(connection, [task.key for task in grid.tasks])
+        done = done_keys(connection, [task.key for task in grid.tasks])
+        left = [task for task in grid.tasks if task.key not in done]
+        backends = {task.engine.backend for task in left}
+        return _Known(
+            grid=grid,
+            done=done,
+            corrections=store_corrections(grid, partial(measured_costs, connection)),
+            news=explained(measured_points(connection, backends), left) if explain else None,
+        )
 
 
-def _line(task: Task) -> dict[str, object]:
-    return {"key": task.key, "engine": task.engine.label, "workload": task.workload.label,
-            "replicate": task.replicate}  # fmt: skip
+def _line(task: Task, efforts: Efforts) -> Plan:
+    effort = efforts.task(task)
+    return {
+        "key": task.key,
+        "engine": task.engine.label,
+        "workload": task.workload.label,
+        "replicate": task.replicate,
+        "seconds": round(effort.seconds, 3),
+        "joules": None if effort.energy_j is None else round(effort.energy_j, 1),
+    }
 
 
 def _as_json(resolved: str) -> str:
     import yaml
 
     return json.dumps(yaml.safe_load(resolved), indent=2) + "\n"
-
-
-def _show(plan: Plan) -> None:
-    """Print the plan for people on stderr."""
-
-    def listed(name: str) -> str:
-        value = plan[name]
-        if isinstance(value, Mapping):
-            value = [f"{key} ({count})" for key, count in value.items()]
-        return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
-
-    hours = plan["estimated_hours"]
-    took = f"at least {hours:.2f} h" if isinstance(hours, float) else "none"
-    done = "not asked (--store)" if plan["done"] is None else plan["done"]
-    rows = [
-        ("tasks", f"{plan['tasks']}, {plan['engines']} engines"),
-        ("measured", done),
-        ("boards", listed("boards")),
-        ("here", listed("here")),
-        ("models", listed("models")),
-        ("backends", listed("backends")),
-        ("protocol", f"{plan['protocol']}, energy {plan['energy']}, {plan['reality']}"),
-        ("time", f"{took} ({plan['estimate']})"),
-        ("excluded", listed("excluded") or "nothing"),
-    ]
-    if plan["unresolved"]:
-        rows.append(("unresolved", f"{listed('unresolved')}: the commit is looked up by run"))
-    print(f"campaign {plan['campaign']}", file=sys.stderr)
-    for name, text in rows:
-        print(f"  {name:<10} {text}", file=sys.stderr)
-    for exclusion in plan["exclusions"] if isinstance(plan["exclusions"], list) else []:
-        where = exclusion["workload"] or "every workload"
-        print(f"    {exclusion['reason']}: {exclusion['engine']}, {where}: {exclusion['detail']}",
-              file=sys.stderr)  # fmt: skip
-    for task in plan.get("task_list") or []:  # type: ignore[attr-defined]
-        print(f"  {task['key'][:15]}  {task['engine']}  {task['workload']}", file=sys.stderr)

@@ -8,16 +8,20 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
+from statistics import fmean
 
+from campaign.calibrated import store_corrections
 from campaign.catalog import Catalog, load_catalog
 from campaign.commits import hub_models, resolve
 from campaign.fit import require_runnable
 from campaign.fleet import LocalBoards
 from campaign.grid import Grid, expand
 from campaign.here import absent_here, boards_here, reality_here, threads_here
-from campaign.plan import check_budget, describe, task_seconds
-from campaign.settings import Settings
+from campaign.hours import Efforts
+from campaign.outlook import check_budget, describe
+from campaign.settings import BudgetSettings, Settings
 from campaign.tabular import count_of
 from db.campaigns import (
     create_campaign,
@@ -28,6 +32,7 @@ from db.campaigns import (
     progress,
     write_exclusions,
 )
+from db.costs import measured_costs
 from db.embedded import default_folder
 from db.errors import ConfigError
 from db.place import Place, opened
@@ -36,18 +41,20 @@ from db.store import Store
 from workers.engines.registry import Limits
 from workers.rig import RigPlan
 
-#: Seconds to load an engine, before the first load was measured.
-LOAD_S = 30.0
+NO_BUDGET = BudgetSettings(hours=None, gpu_hours=None, kwh=None, price=None)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Work:
-    """An engine of the campaign: how its sessions are equipped, and estimates in seconds."""
+    """An engine of the campaign: how its sessions are equipped, and estimates in seconds.
+
+    `task_s` is the mean of its tasks.
+    """
 
     engine: EngineSpec
     rig: RigPlan
     task_s: float
-    load_s: float = LOAD_S
+    load_s: float
 
     def fits(self, slots: Mapping[str, int]) -> bool:
         """Whether a cluster with these boards could ever hold it."""
@@ -84,16 +91,19 @@ class Prepared:
         settings, grid = self.settings, self.grid
         folder = default_folder()
         with store.begin() as connection:
-            if settings.run.max_hours is not None:
+            measured = partial(measured_costs, connection)
+            efforts = Efforts(grid.boards, store_corrections(grid, measured))
+            if settings.budget != NO_BUDGET:
                 done = done_keys(connection, [task.key for task in grid.tasks])
-                check_budget(settings, describe(settings, grid, self.boards.counts, done))
+                plan = describe(settings, grid, self.boards.counts, done, efforts)
+                check_budget(settings, plan)
             campaign_id = create_campaign(
                 connection, settings.campaign, settings.owner, settings.resolved
             )
             enqueue(connection, campaign_id, grid.tasks)
             write_exclusions(connection, campaign_id, grid.exclusions)
             engines = {
-                engine_id(connection, tasks[0].engine): self._work(tasks, folder)
+                engine_id(connection, tasks[0].engine): self._work(tasks, folder, efforts)
                 for tasks in _by_engine(grid.tasks)
             }
             found = progress(connection, campaign_id)
@@ -110,7 +120,7 @@ class Prepared:
             news=_news(settings.campaign, states, grid),
         )
 
-    def _work(self, tasks: Sequence[Task], folder: Path) -> Work:
+    def _work(self, tasks: Sequence[Task], folder: Path, efforts: Efforts) -> Work:
         """Return how the sessions of these tasks' engine are equipped."""
         meter, engine = self.settings.meter, tasks[0].engine
         workloads = [task.workload for task in tasks]
@@ -120,7 +130,8 @@ class Prepared:
         )
         return Work(
             engine=engine,
-            task_s=task_seconds(self.settings.protocol),
+            task_s=fmean(efforts.task(task).seconds for task in tasks),
+            load_s=efforts.load(engine, self.settings.protocol).seconds,
             rig=RigPlan(
                 limits=limits,
                 meters=meter.names,
@@ -138,8 +149,10 @@ def prepare(settings: Settings, place: Place) -> Prepared:
     catalog = load_catalog(Path(settings.catalog) if settings.catalog else None)
     settings = replace(settings, reality=reality_here(settings))
     here, counts = boards_here(settings, catalog)
-    commits = _commits(settings, catalog, place)
-    grid = expand(settings, catalog, here, commits, absent_here(settings))
+    commits, lost = _commits(settings, catalog, place)
+    grid = expand(settings, catalog, here, commits, absent_here(settings) | lost)
+    if lost and not grid.tasks:
+        raise ConfigError(min(lost.values()))
     require_runnable(grid, counts)
     _require_meters(settings, grid)
     gpus = (
@@ -152,14 +165,26 @@ def prepare(settings: Settings, place: Place) -> Prepared:
     return Prepared(settings=settings, grid=grid, boards=boards, kinds=kinds)
 
 
-def _commits(settings: Settings, catalog: Catalog, place: Place) -> dict[str, str]:
-    """Return the commits of real weights; asks store and hub only if there are any."""
+def _commits(
+    settings: Settings, catalog: Catalog, place: Place
+) -> tuple[dict[str, str], dict[str, str]]:
+    """Return the commits of real weights, and the models without one with what the hub said.
+
+    Asks store and hub only if there are any.
+    """
+    commits: dict[str, str] = {}
+    lost: dict[str, str] = {}
     names = hub_models(settings, catalog)
     if not names:
-        return {}
+        return commits, lost
     with opened(place) as store:
         frozen = store.store.retrying(lambda c: frozen_commits(c, settings.campaign))
-    return resolve(names, frozen)
+    for name in names:
+        try:
+            commits |= resolve([name], frozen)
+        except ConfigError as error:
+            lost[name] = str(error)
+    return commits, lost
 
 
 def _by_engine(tasks: Sequence[Task]) -> list[list[Task]]:

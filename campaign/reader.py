@@ -111,6 +111,10 @@ class Reader:
             self.note(path, f"{_shown(value)} is not a number; write for example {path}=5")
         return 1.0
 
+    def optional_number(self, path: str, value: object) -> float | None:
+        """Return a number above zero, or None."""
+        return None if value is None else self.number(path, value)
+
     def axis(self, path: str, read: Callable[[str, object], T]) -> tuple[T, ...]:
         """Return the values of an axis: a scalar is one value, a list several, each once."""
         return tuple(dict.fromkeys(read(path, value) for value in self._values(path)))

@@ -8,9 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import product
 from math import prod
 
 from db.records import MeasurementProtocol, Reality, Scalar
+
+#: Arrivals that have a rate of requests.
+RATED = ("constant", "poisson", "trace")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,17 +63,39 @@ class MeterSettings:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunSettings:
-    """Bounds of a run: `max_hours` is a budget, `seed` orders the tasks."""
+    """How a run is ordered, and what its boards cost: nothing here changes what is measured.
 
-    max_hours: float | None
+    `seed` orders the tasks. `price_per_gpu_hour` maps a board's slug to a price in whatever
+    currency, `carbon_intensity_g_per_kwh` is that of the electricity; None is not said.
+    `boards_per_node` is what a node of GPUs holds.
+    """
+
     seed: int
+    price_per_gpu_hour: Mapping[str, float]
+    carbon_intensity_g_per_kwh: float | None
+    boards_per_node: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BudgetSettings:
+    """The most that what is left of a plan may take; None is no bound.
+
+    `hours` is wall-clock, `gpu_hours` is that of every board together.
+    """
+
+    hours: float | None
+    gpu_hours: float | None
+    kwh: float | None
+    price: float | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Axes:
     """One block of the grid: the product of these values. Lengths in tokens.
 
-    `options` maps a backend to its flags, each with the values it takes.
+    `speculation` holds None, ``ngram`` or the name of a draft model; `mode` may be ``auto``: what
+    the arrival asks for. `options` maps a backend to its flags, each with the values it takes.
+    A value that only some arrivals, decodings or speculations use is the default for the others.
     """
 
     model: tuple[str, ...]
@@ -81,19 +107,65 @@ class Axes:
     quantization: tuple[str | None, ...]
     tensor_parallel: tuple[int, ...]
     threads: tuple[int | None, ...]
+    mode: tuple[str, ...]
+    speculation: tuple[str | None, ...]
+    speculative_tokens: tuple[int | None, ...]
+    power_limit_w: tuple[float | None, ...]
     options: Mapping[str, Mapping[str, tuple[Scalar, ...]]]
     input_tokens: tuple[int, ...]
     output_tokens: tuple[int, ...]
     batch_size: tuple[int, ...]
+    requests: tuple[int | None, ...]
+    lengths: tuple[str, ...]
+    prefix_tokens: tuple[int, ...]
+    arrival: tuple[str, ...]
+    rate_rps: tuple[float | None, ...]
+    decoding: tuple[str, ...]
+    beams: tuple[int, ...]
+    temperature: tuple[float, ...]
+    top_p: tuple[float, ...]
 
     @property
     def points(self) -> int:
         """Number of points of the product, before duplicates and exclusions are removed."""
-        engine = (self.model, self.weights, self.board, self.version, self.dtype,
-                  self.quantization, self.tensor_parallel, self.threads)  # fmt: skip
-        workload = (self.input_tokens, self.output_tokens, self.batch_size)
+        engine = (self.model, self.weights, self.board, self.version, self.dtype, self.mode,
+                  self.quantization, self.tensor_parallel, self.threads,
+                  self.power_limit_w)  # fmt: skip
+        lengths = (self.input_tokens, self.output_tokens, self.batch_size, self.requests,
+                   self.lengths, self.prefix_tokens)  # fmt: skip
         flags = sum(prod(map(len, self.options[b].values())) for b in self.backend)
-        return flags * prod(map(len, (*engine, *workload)))
+        chosen = len(self.speculations) * len(self.arrivals) * len(self.decodings)
+        return flags * chosen * prod(map(len, (*engine, *lengths)))
+
+    @property
+    def speculations(self) -> tuple[tuple[str | None, int | None], ...]:
+        """Who proposes tokens and how many; none where nobody does."""
+        return tuple(
+            (name, tokens)
+            for name in self.speculation
+            for tokens in (self.speculative_tokens if name is not None else (None,))
+        )
+
+    @property
+    def arrivals(self) -> tuple[tuple[str, float | None], ...]:
+        """How requests arrive and at which rate; none where the arrival has no rate."""
+        return tuple(
+            (arrival, rate)
+            for arrival in self.arrival
+            for rate in (self.rate_rps if arrival in RATED else (None,))
+        )
+
+    @property
+    def decodings(self) -> tuple[tuple[str, int, float, float], ...]:
+        """How tokens are chosen: decoding, beams, temperature, top-p."""
+        found: dict[tuple[str, int, float, float], None] = {}
+        for decoding in self.decoding:
+            beams = self.beams if decoding == "beam" else (1,)
+            sampled = decoding == "sample"
+            for values in product(beams, self.temperature if sampled else (1.0,),
+                                  self.top_p if sampled else (1.0,)):  # fmt: skip
+                found[(decoding, *values)] = None
+        return tuple(found)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -111,6 +183,7 @@ class Settings:
     cluster: ClusterSettings
     meter: MeterSettings
     run: RunSettings
+    budget: BudgetSettings
     replicates: int
     reality: Reality
     catalog: str | None

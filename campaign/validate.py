@@ -14,6 +14,7 @@ from campaign.overrides import GATES, ROOT, SECTIONS
 from campaign.reader import UNKNOWN, Reader
 from campaign.settings import (
     Axes,
+    BudgetSettings,
     ClusterSettings,
     MeterSettings,
     RunSettings,
@@ -57,6 +58,7 @@ def validate(
         cluster=cluster,
         meter=_meter(read),
         run=_run(read),
+        budget=_budget(read),
         replicates=read.whole("replicates", read.at("replicates")),
         reality=Reality.SIMULATED if cluster.kind == SIMULATED else Reality.REAL,
         catalog=read.optional_text("catalog_file", read.at("catalog_file")),
@@ -196,8 +198,28 @@ def _relative(read: Reader, path: str, value: object) -> float:
 
 
 def _run(read: Reader) -> RunSettings:
-    hours = read.at("run.max_hours")
     return RunSettings(
-        max_hours=None if hours is None else read.number("run.max_hours", hours),
         seed=read.whole("run.seed", read.at("run.seed"), 0),
+        price_per_gpu_hour={
+            slug: read.number(f"run.price_per_gpu_hour.{slug}", price, zero=True)
+            for slug, price in read.mapping("run.price_per_gpu_hour").items()
+        },
+        carbon_intensity_g_per_kwh=_bound(read, "run.carbon_intensity_g_per_kwh", zero=True),
+        boards_per_node=read.whole("run.boards_per_node", read.at("run.boards_per_node")),
     )
+
+
+def _budget(read: Reader) -> BudgetSettings:
+    if read.at("budget.price") is not None and not read.mapping("run.price_per_gpu_hour"):
+        read.note("budget.price", "needs prices; write run.price_per_gpu_hour.h100-sxm-80gb=3")
+    return BudgetSettings(
+        hours=_bound(read, "budget.hours"),
+        gpu_hours=_bound(read, "budget.gpu_hours"),
+        kwh=_bound(read, "budget.kwh"),
+        price=_bound(read, "budget.price"),
+    )
+
+
+def _bound(read: Reader, path: str, *, zero: bool = False) -> float | None:
+    value = read.at(path)
+    return None if value is None else read.number(path, value, zero=zero)

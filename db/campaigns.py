@@ -16,8 +16,9 @@ from sqlalchemy.engine import Connection
 
 from db import tables
 from db.identity import PROTOCOL_FIELDS, digest, engine_digest
-from db.records import EngineSpec, Exclusion, MeasurementProtocol, Task
+from db.records import EngineSpec, Exclusion, MeasurementProtocol, ModelSpec, Task
 from db.store import rows, statements
+from db.workloads import beyond_sizes
 
 SQL = statements("campaigns.sql")
 Spec = TypeVar("Spec", EngineSpec, MeasurementProtocol)
@@ -52,8 +53,22 @@ def engine_id(connection: Connection, engine: EngineSpec) -> int:
             "board": engine.board,
             "board_count": engine.board_count,
             "options": dict(engine.options),
+            "mode": engine.mode,
+            "speculation": engine.speculation,
+            "speculative_tokens": engine.speculative_tokens,
+            "draft": _model(engine.draft) if engine.draft else None,
+            "power_limit_w": engine.power_limit_w,
         },
     )
+
+
+def _model(model: ModelSpec) -> dict[str, Any]:
+    return {
+        "name": model.name,
+        "weights": str(model.weights),
+        "commit": model.commit,
+        "architecture": dict(model.architecture),
+    }
 
 
 def protocol_id(connection: Connection, protocol: MeasurementProtocol) -> int:
@@ -94,13 +109,16 @@ def enqueue(connection: Connection, campaign_id: int, tasks: Sequence[Task]) -> 
         connection, (t.protocol for t in tasks), lambda p: digest(_numbers(p)), protocol_id
     )
     connection.exec_driver_sql(SQL["stage"])
+    wanted: dict[int, str] = {}  # by `id()`: a grid has few workloads and many tasks
     cursor = connection.connection.cursor()
     with cursor.copy(SQL["copy"]) as copy:
         for ordinal, task in enumerate(tasks):
             work = task.workload
             ids = (engine_ids[id(task.engine)], protocol_ids[id(task.protocol)])
             sizes = (work.input_tokens, work.output_tokens, work.batch_size)
-            copy.write_row((task.key, *ids, *sizes, str(task.reality), task.replicate, ordinal))
+            more = wanted.get(id(work)) or wanted.setdefault(id(work), beyond_sizes(work))
+            rest = (more, str(task.reality), task.replicate, ordinal)
+            copy.write_row((task.key, *ids, *sizes, *rest))
     new = connection.exec_driver_sql(SQL["enqueue"]).rowcount
     connection.exec_driver_sql(SQL["ask_for"], {"campaign_id": campaign_id})
     connection.exec_driver_sql(SQL["unstage"])

@@ -75,7 +75,7 @@ def _point(row: dict[str, Any]) -> Point:
     tp = f" tp{row['tensor_parallel']}" if row["tensor_parallel"] > 1 else ""
     return Point(
         engine=f"{row['backend']} {row['model']}{tp} on {row['board']}",
-        workload=f"{row['input_tokens']}→{row['output_tokens']} x{row['batch_size']}",
+        workload=row["workload"],
         protocol=row["protocol"],
         results=row.get("results", 0),
         attempts=row.get("attempts", 0),

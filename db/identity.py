@@ -20,9 +20,12 @@ KEY_VERSION = "v1"
 
 ENGINE_FIELDS = (
     "backend", "board", "board_count", "version", "dtype", "quantization", "tensor_parallel",
-    "threads",
+    "threads", "mode", "speculation", "speculative_tokens", "power_limit_w",
 )  # fmt: skip
-WORKLOAD_FIELDS = ("input_tokens", "output_tokens", "batch_size")
+WORKLOAD_FIELDS = (
+    "input_tokens", "output_tokens", "batch_size", "requests", "lengths", "prefix_tokens",
+    "arrival", "rate_rps", "decoding", "beams", "temperature", "top_p",
+)  # fmt: skip
 PROTOCOL_FIELDS = (
     "window_s", "repeats", "repeats_max", "interval_target", "warmup_max", "warmup_agree",
     "warmup_tolerance", "idle_s", "energy", "phases",
@@ -65,6 +68,7 @@ def engine_identity(engine: EngineSpec) -> dict[str, object]:
         "model": model_identity(engine.model),
         **_chosen(engine, ENGINE_FIELDS),
         **({"options": engine.options} if engine.options else {}),
+        **({"draft": model_identity(engine.draft)} if engine.draft else {}),
     }
 
 

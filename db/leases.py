@@ -22,6 +22,7 @@ from db.records import MeasurementProtocol, Outcome, Reality, TaskState, Workloa
 from db.results import write_windows
 from db.storable import storable_text
 from db.store import Store, rows, statements
+from db.workloads import read_workload
 
 SQL = statements("leases.sql")
 
@@ -194,11 +195,7 @@ def _claim(connection: Connection, row: sa.Row[Any], lease_id: uuid.UUID) -> Cla
         task_id=row.id,
         key=row.key,
         lease_id=lease_id,
-        workload=Workload(
-            input_tokens=row.input_tokens,
-            output_tokens=row.output_tokens,
-            batch_size=row.batch_size,
-        ),
+        workload=read_workload(row),
         protocol=read_protocol(connection, row.protocol_id),
         reality=Reality(row.reality),
         replicate=row.replicate,

@@ -33,7 +33,7 @@ with mine as (
     insert into attempts (task_id, number, lease_id, session_id)
     select id, attempts, %(lease_id)s, %(session_id)s from leased
 )
-select id, key, input_tokens, output_tokens, batch_size, reality, replicate, protocol_id
+select id, key, input_tokens, output_tokens, batch_size, workload, reality, replicate, protocol_id
   from (select * from leased union all select * from mine) claimed;
 
 -- name: beat
@@ -163,7 +163,8 @@ update tasks t
 returning t.id;
 
 -- name: exclude_larger
--- An out-of-memory fault excludes what is provably larger on the same engine, never what is equal.
+-- An out-of-memory fault excludes what is provably larger on the same engine, never what is equal;
+-- of workloads that differ in more than their sizes none is known to be the larger one.
 update tasks t
    set state = 'excluded', reason = 'out_of_memory', not_before = null
   from tasks small
@@ -171,6 +172,7 @@ update tasks t
    and t.batch_size >= small.batch_size
    and t.input_tokens >= small.input_tokens
    and t.output_tokens >= small.output_tokens
+   and t.workload = small.workload
    and (t.batch_size, t.input_tokens, t.output_tokens)
        <> (small.batch_size, small.input_tokens, small.output_tokens)
 returning t.id;

@@ -106,7 +106,7 @@ def _described(connection: Connection, was: dict[int, TaskState]) -> tuple[Mende
             key=row.key,
             was=was[row.id],
             engine=f"{row.backend} {row.model} on {row.board}",
-            workload=f"{row.input_tokens}→{row.output_tokens} x{row.batch_size}",
+            workload=row.workload,
             replicate=row.replicate,
             campaigns=tuple(row.campaigns),
         )

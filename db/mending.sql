@@ -74,13 +74,12 @@ returning t.id, again.state as was;
 
 -- name: describe
 -- Tasks in words, for people who changed them.
-select t.id, t.key, e.backend, e.model, e.board, t.input_tokens, t.output_tokens,
-       t.batch_size, t.replicate,
+select t.id, t.key, g.backend, g.model, g.board, g.workload, t.replicate,
        array(select c.name from campaign_tasks k join campaigns c on c.id = k.campaign_id
               where k.task_id = t.id order by c.name) as campaigns
-  from tasks t join engines e on e.id = t.engine_id
+  from tasks t join configurations g on g.task_id = t.id
  where t.id = any(%(ids)s)
- order by e.backend, e.model, t.id;
+ order by g.backend, g.model, t.id;
 
 -- name: campaigns
 -- Names of campaigns.

@@ -7,10 +7,17 @@ Pure data: no input or output, no imports beyond the standard library. Units are
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from enum import StrEnum
 
 Scalar = str | int | float | bool | None
+
+#: How requests arrive: the words of `Workload.arrival`. `OPEN` ones come whether others are
+#: answered or not; `ONLINE` needs an engine in that mode.
+OPEN = ("constant", "poisson", "trace")
+ONLINE = ("closed", *OPEN)
+ARRIVALS = ("static", "at_once", *ONLINE)
+DECODINGS = ("greedy", "beam", "sample")
 
 
 class Reality(StrEnum):
@@ -97,7 +104,10 @@ class EngineSpec:
     """What is loaded once: a model in a backend on a board group. The unit of dispatch.
 
     `options` are backend flags by their own names (vLLM: EngineArgs fields). `threads` is the
-    number of CPU threads the engine may compute with; None leaves it to the board.
+    number of CPU threads the engine may compute with; None leaves it to the board. `mode` is
+    ``offline`` or ``online`` (a server's engine, which takes requests while it computes).
+    `speculation` is ``draft_model`` (`draft` proposes) or ``ngram``, with `speculative_tokens`
+    looked ahead. `power_limit_w` is declared and verified, never set; None takes it as it is.
     """
 
     model: ModelSpec
@@ -110,6 +120,11 @@ class EngineSpec:
     tensor_parallel: int = 1
     threads: int | None = None
     options: Mapping[str, Scalar] = field(default_factory=dict)
+    mode: str = "offline"
+    speculation: str | None = None
+    speculative_tokens: int | None = None
+    draft: ModelSpec | None = None
+    power_limit_w: float | None = None
 
     @property
     def label(self) -> str:
@@ -120,16 +135,53 @@ class EngineSpec:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Workload:
-    """A batch of equal requests: lengths in tokens, `batch_size` requests handed over at once."""
+    """The requests asked of an engine, how they arrive, and how their tokens are chosen.
+
+    `input_tokens` and `output_tokens` are the lengths of every request; where `lengths` names a
+    distribution or a trace, the most that one may have. `prefix_tokens` of each prompt are common
+    to all. `requests` are asked for in all; None: one batch.
+
+    `arrival` is ``static`` (batches of `batch_size`, each ends before the next begins),
+    ``at_once`` (all are handed over; the engine takes them as it can), ``closed`` (`batch_size`
+    clients, each sends its next request when its last one is answered), ``constant``, ``poisson``
+    (`rate_rps` requests per second, at most `batch_size` of them computed at a time) or ``trace``
+    (at the trace's own times; `rate_rps` stretches them to that mean rate).
+
+    `decoding` is ``greedy``, ``beam`` (with `beams`) or ``sample`` (with `temperature`, `top_p`).
+    """
 
     input_tokens: int
     output_tokens: int
     batch_size: int
+    requests: int | None = None
+    lengths: str = "fixed"
+    prefix_tokens: int = 0
+    arrival: str = "static"
+    rate_rps: float | None = None
+    decoding: str = "greedy"
+    beams: int = 1
+    temperature: float = 1.0
+    top_p: float = 1.0
 
     @property
     def label(self) -> str:
-        """Short text for people, e.g. ``64→32 x8``."""
-        return f"{self.input_tokens}→{self.output_tokens} x{self.batch_size}"
+        """Short text for people, e.g. ``64→32 x8`` and whatever is not the default."""
+        sizes = f"{self.input_tokens}→{self.output_tokens} x{self.batch_size}"
+        chosen = (f"{f.name}={value}" for f in fields(self)[3:]
+                  if (value := getattr(self, f.name)) != f.default)  # fmt: skip
+        return " ".join((sizes, *chosen))
+
+    @property
+    def is_online(self) -> bool:
+        """Whether requests arrive while others are computed."""
+        return self.arrival in ONLINE
+
+    @property
+    def needs_places(self) -> bool:
+        """Whether more may be there than `batch_size`, so that the engine has to hold them back."""
+        if self.arrival == "at_once":
+            return self.requests is not None and self.requests > self.batch_size
+        return self.arrival in OPEN
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -5,6 +5,7 @@ Everything here runs inside a transaction the caller opened.
 
 from __future__ import annotations
 
+import json
 import uuid
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -155,12 +156,16 @@ def _window(window: Window) -> dict[str, Any]:
         "duration_s": reading.duration_s,
         "batches": window.batches,
         "requests": window.requests,
+        "straddling": window.straddling,
+        "running_mean": window.running_mean,
         "input_tokens": window.input_tokens,
         "output_tokens": window.output_tokens,
         "ttft_s": window.ttft_s,
         "itl_s": window.itl_s,
         "e2e_s": window.e2e_s,
         "prefix_cache_hit_tokens": window.prefix_cache_hit_tokens,
+        "counters": json.loads(storable_json(window.counters)),
+        "latencies": json.loads(storable_json(window.latencies)),
         "reality": str(reading.reality),
         "energy_j": reading.energy_j,
         "energy_method": reading.energy_method,

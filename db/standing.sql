@@ -62,9 +62,8 @@ select *
 
 -- name: find_tasks
 -- Tasks whose key begins so; more than a few only say that the prefix is too short.
-select t.id, t.key, t.state, t.reason, e.backend, e.model, e.board, t.input_tokens,
-       t.output_tokens, t.batch_size, t.replicate
-  from tasks t join engines e on e.id = t.engine_id
+select t.id, t.key, t.state, t.reason, g.backend, g.model, g.board, g.workload, t.replicate
+  from tasks t join configurations g on g.task_id = t.id
  where t.key like %(prefix)s || '%%'
  order by t.key
  limit 5;

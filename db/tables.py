@@ -9,31 +9,14 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import Any
 
-from sqlalchemy import (
-    BigInteger,
-    Boolean,
-    CheckConstraint,
-    Column,
-    Computed,
-    Double,
-    ForeignKey,
-    ForeignKeyConstraint,
-    Identity,
-    Index,
-    Integer,
-    MetaData,
-    Table,
-    Text,
-    UniqueConstraint,
-    func,
-    text,
-)
+import sqlalchemy as sa
+from sqlalchemy import CheckConstraint, Column, ForeignKey, Index, Table, UniqueConstraint, text
 from sqlalchemy.dialects.postgresql import ARRAY, JSONB, REAL, TIMESTAMP, UUID
 
 from db.readings import Phase, PhaseMethod, WindowKind
 from db.records import Outcome, Reality, TaskState, Weights
 
-metadata = MetaData(
+metadata = sa.MetaData(
     naming_convention={
         "pk": "%(table_name)s_pkey",
         "fk": "%(table_name)s_%(column_0_name)s_fkey",
@@ -42,6 +25,7 @@ metadata = MetaData(
         "ix": "%(table_name)s_%(column_0_N_name)s_idx",
     }
 )
+EMPTY = text("'{}'")
 
 
 def _one_of(column: str, states: type[StrEnum]) -> CheckConstraint:
@@ -50,36 +34,48 @@ def _one_of(column: str, states: type[StrEnum]) -> CheckConstraint:
     return CheckConstraint(f"{column} in ({values})", name=column)
 
 
+def _id(kind: type[sa.Integer]) -> Column[Any]:
+    return Column("id", kind, sa.Identity(always=True), primary_key=True, comment="surrogate key")
+
+
 def _text(name: str, comment: str, *, null: bool = False) -> Column[Any]:
-    return Column(name, Text, nullable=null, comment=comment)
+    return Column(name, sa.Text, nullable=null, comment=comment)
 
 
 def _float(name: str, comment: str, *, null: bool = True) -> Column[Any]:
-    return Column(name, Double, nullable=null, comment=comment)
+    return Column(name, sa.Double, nullable=null, comment=comment)
 
 
 def _integer(name: str, comment: str, *, null: bool = False) -> Column[Any]:
-    return Column(name, Integer, nullable=null, comment=comment)
+    return Column(name, sa.Integer, nullable=null, comment=comment)
 
 
 def _time(name: str, comment: str, *, now: bool = False) -> Column[Any]:
-    default = func.now() if now else None
+    default = sa.func.now() if now else None
     kind = TIMESTAMP(timezone=True)
     return Column(name, kind, nullable=not now, server_default=default, comment=comment)
 
 
 def _texts(name: str, comment: str) -> Column[Any]:
-    return Column(name, ARRAY(Text), nullable=False, server_default=text("'{}'"), comment=comment)
+    return Column(name, ARRAY(sa.Text), nullable=False, server_default=EMPTY, comment=comment)
 
 
 def _json(name: str, comment: str) -> Column[Any]:
-    return Column(name, JSONB, nullable=False, server_default=text("'{}'"), comment=comment)
+    return Column(name, JSONB, nullable=False, server_default=EMPTY, comment=comment)
+
+
+def _large(name: str, comment: str, *, null: bool = False) -> Column[Any]:
+    return Column(name, sa.BigInteger, nullable=null, comment=comment)
+
+
+def _count(name: str, comment: str) -> Column[Any]:
+    return Column(name, sa.Integer, nullable=False, server_default="0", comment=comment)
 
 
 campaigns = Table(
     "campaigns",
     metadata,
-    Column("id", Integer, Identity(always=True), primary_key=True, comment="surrogate key"),
+    _id(sa.Integer),
     _text("name", "what people call it"),
     _text("owner", "who created it"),
     _time("created_at", "when it was created", now=True),
@@ -91,7 +87,7 @@ campaigns = Table(
 engines = Table(
     "engines",
     metadata,
-    Column("id", Integer, Identity(always=True), primary_key=True, comment="surrogate key"),
+    _id(sa.Integer),
     _text("digest", "SHA-256 of everything of the engine that is measured"),
     _text("model", "model name, a hub id where one exists"),
     _text("model_commit", "hub commit or folder digest of real weights", null=True),
@@ -107,16 +103,24 @@ engines = Table(
     _text("board", "slug of the board it runs on"),
     _integer("board_count", "boards that work as one group"),
     _json("options", "backend flags by their own names"),
+    Column("mode", sa.Text, nullable=False, server_default="offline",
+           comment="offline, or online: a server's engine, which takes requests as it computes"),
+    _text("speculation", "draft_model or ngram; NULL without", null=True),
+    _integer("speculative_tokens", "tokens that are looked ahead", null=True),
+    Column("draft", JSONB(none_as_null=True), comment="draft: name, weights, commit, architecture"),
+    _float("power_limit_w", "declared and verified, never set, watts; NULL takes it as it is"),
     UniqueConstraint("digest"),
     _one_of("weights", Weights),
-    CheckConstraint("tensor_parallel > 0 and board_count > 0", name="sizes"),
+    CheckConstraint("mode in ('offline', 'online')", name="mode"),
+    CheckConstraint("tensor_parallel > 0 and board_count > 0 and speculative_tokens > 0"
+                    " and power_limit_w > 0", name="sizes"),
     comment="A model in a backend on a board group: what is loaded once",
 )  # fmt: skip
 
 protocols = Table(
     "protocols",
     metadata,
-    Column("id", Integer, Identity(always=True), primary_key=True, comment="surrogate key"),
+    _id(sa.Integer),
     _text("digest", "SHA-256 of its numbers"),
     _text("name", "what the configuration calls it"),
     _json("numbers", "the protocol as asked for: window_s, repeats, warm-up, interval target"),
@@ -127,17 +131,19 @@ protocols = Table(
 tasks = Table(
     "tasks",
     metadata,
-    Column("id", BigInteger, Identity(always=True), primary_key=True, comment="surrogate key"),
+    _id(sa.BigInteger),
     _text("key", "v1: and the SHA-256 of everything measured"),
     Column("engine_id", ForeignKey(engines.c.id), nullable=False, comment="engine to run on"),
     Column("protocol_id", ForeignKey(protocols.c.id), nullable=False, comment="how to measure"),
     _integer("input_tokens", "prompt length, tokens per request"),
     _integer("output_tokens", "generated length, tokens per request"),
-    _integer("batch_size", "requests handed over at once"),
+    _integer("batch_size", "requests handed over at once, or computed at a time"),
+    _json("workload", "what else the workload asks for, by field name; a field that is not there "
+          "has its default"),
     _text("reality", "real, simulated or external"),
     _integer("replicate", "the same point again in another session, from 0"),
     _integer("ordinal", "order within the engine"),
-    Column("state", Text, nullable=False, server_default=TaskState.PENDING.value,
+    Column("state", sa.Text, nullable=False, server_default=TaskState.PENDING.value,
            comment="pending, leased, done, quarantined or excluded"),
     _text("reason", "why it is quarantined or excluded", null=True),
     _time("not_before", "not claimed earlier, after a fault"),
@@ -145,37 +151,30 @@ tasks = Table(
            comment="the fence: lease of the newest attempt, as long as that may still finish"),
     _time("lease_expires_at", "when others may reap the lease"),
     Column("result_lease_id", UUID,
-           Computed("case when state = 'done' then lease_id end", persisted=True),
+           sa.Computed("case when state = 'done' then lease_id end", persisted=True),
            comment="lease_id once it is done: there is no done task without an accepted attempt"),
-    Column("attempts", Integer, nullable=False, server_default="0", comment="attempts opened"),
-    Column("faults", Integer, nullable=False, server_default="0", comment="faulted attempts"),
-    Column("losses", Integer, nullable=False, server_default="0", comment="lost attempts"),
-    Column("invalids", Integer, nullable=False, server_default="0", comment="voided attempts"),
+    _count("attempts", "attempts opened"),
+    _count("faults", "faulted attempts"),
+    _count("losses", "lost attempts"),
+    _count("invalids", "voided attempts"),
     UniqueConstraint("key"),
     _one_of("state", TaskState),
     _one_of("reality", Reality),
-    CheckConstraint(
-        "input_tokens > 0 and output_tokens > 0 and batch_size > 0", name="positive_sizes"
-    ),
-    CheckConstraint(
-        "(state = 'leased') = (lease_expires_at is not null)", name="leased_has_expiry"
-    ),
-    CheckConstraint(
-        "state not in ('leased', 'done') or lease_id is not null", name="held_has_lease"
-    ),
+    CheckConstraint("input_tokens > 0 and output_tokens > 0 and batch_size > 0",
+                    name="positive_sizes"),
+    CheckConstraint("(state = 'leased') = (lease_expires_at is not null)",
+                    name="leased_has_expiry"),
+    CheckConstraint("state not in ('leased', 'done') or lease_id is not null",
+                    name="held_has_lease"),
     CheckConstraint("not_before is null or state = 'pending'", name="only_pending_waits"),
     # The fence names an attempt, and done needs an accepted one. Both tables refer to each other,
     # so these two are added last.
-    ForeignKeyConstraint(
-        ["lease_id"], ["attempts.lease_id"], name="tasks_lease_id_fkey", use_alter=True
-    ),
-    ForeignKeyConstraint(
-        ["result_lease_id"], ["attempts.result_lease_id"], name="tasks_result_lease_id_fkey",
-        use_alter=True,
-    ),
-    CheckConstraint(
-        "(state in ('quarantined', 'excluded')) = (reason is not null)", name="ended_has_reason"
-    ),
+    sa.ForeignKeyConstraint(["lease_id"], ["attempts.lease_id"], use_alter=True,
+                            name="tasks_lease_id_fkey"),
+    sa.ForeignKeyConstraint(["result_lease_id"], ["attempts.result_lease_id"], use_alter=True,
+                            name="tasks_result_lease_id_fkey"),
+    CheckConstraint("(state in ('quarantined', 'excluded')) = (reason is not null)",
+                    name="ended_has_reason"),
     comment="One engine x one workload x one replicate: the unit of lease, retry and result",
 )  # fmt: skip
 # claim: the pending tasks of one engine, in order.
@@ -202,7 +201,7 @@ exclusions = Table(
     metadata,
     Column("campaign_id", ForeignKey(campaigns.c.id), primary_key=True, comment="the campaign"),
     _text("engine", "engine in words"),
-    Column("ordinal", Integer, primary_key=True, comment="order within the campaign"),
+    Column("ordinal", sa.Integer, primary_key=True, comment="order within the campaign"),
     _text("workload", "workload in words; NULL where the whole engine cannot work", null=True),
     _text("reason", "one word: memory, context_too_long, dtype, …"),
     _text("detail", "the reason in figures"),
@@ -240,7 +239,7 @@ sessions = Table(
 attempts = Table(
     "attempts",
     metadata,
-    Column("id", BigInteger, Identity(always=True), primary_key=True, comment="surrogate key"),
+    _id(sa.BigInteger),
     Column("task_id", ForeignKey(tasks.c.id), nullable=False, comment="task it tries"),
     _integer("number", "from 1 within the task"),
     Column("lease_id", UUID, nullable=False, comment="writer's token, chosen by the claimant"),
@@ -256,7 +255,7 @@ attempts = Table(
     _time("voided_at", "when people voided the accepted result"),
     _text("void_reason", "why they did", null=True),
     Column("result_lease_id", UUID,
-           Computed("case when outcome = 'ok' and voided_at is null then lease_id end",
+           sa.Computed("case when outcome = 'ok' and voided_at is null then lease_id end",
                     persisted=True),
            comment="lease_id as long as it is accepted: what a done task refers to"),
     UniqueConstraint("task_id", "number"),
@@ -267,9 +266,8 @@ attempts = Table(
     CheckConstraint("outcome not in ('faulted', 'lost', 'invalid') or kind is not null",
                     name="failed_has_kind"),
     CheckConstraint("(voided_at is null) = (void_reason is null)", name="void_has_reason"),
-    CheckConstraint(
-        "voided_at is null or outcome is not distinct from 'ok'", name="only_ok_is_voided"
-    ),
+    CheckConstraint("voided_at is null or outcome is not distinct from 'ok'",
+                    name="only_ok_is_voided"),
     comment="One try of a task; an accepted one (ok, not voided) is its result",
 )  # fmt: skip
 # A task has at most one accepted result and at most one open attempt.
@@ -281,22 +279,26 @@ Index("attempts_open_idx", attempts.c.task_id, unique=True,
 windows = Table(
     "windows",
     metadata,
-    Column("id", BigInteger, Identity(always=True), primary_key=True, comment="surrogate key"),
+    _id(sa.BigInteger),
     Column("session_id", ForeignKey(sessions.c.id), nullable=False, comment="measured in"),
     Column("attempt_id", ForeignKey(attempts.c.id), comment="measured for; NULL for idle and load"),
     _text("kind", "repeat, prefill (prompts only), idle_empty, load, idle_resident or idle_end"),
     _integer("ordinal", "order within the attempt or session, from 0"),
     Column("started_at", TIMESTAMP(timezone=True), nullable=False, comment="start of the window"),
-    Column("started_ns", BigInteger, nullable=False, comment="the same, CLOCK_MONOTONIC ns"),
+    _large("started_ns", "the same, CLOCK_MONOTONIC ns"),
     _float("duration_s", "length as done, seconds", null=False),
     _integer("batches", "batches generated"),
     _integer("requests", "requests finished"),
-    Column("input_tokens", BigInteger, nullable=False, comment="prompt tokens, by token ids"),
-    Column("output_tokens", BigInteger, nullable=False, comment="generated tokens, by token ids"),
+    _count("straddling", "requests across a window's edge: only their tokens inside it count"),
+    _float("running_mean", "requests computed together, averaged over the engine's steps"),
+    _large("input_tokens", "prompt tokens, by token ids"),
+    _large("output_tokens", "generated tokens, by token ids"),
     _float("ttft_s", "time to first token, mean over requests, seconds"),
     _float("itl_s", "inter-token latency, mean over requests, seconds"),
     _float("e2e_s", "arrival to last token, mean over requests, seconds"),
-    Column("prefix_cache_hit_tokens", BigInteger, comment="prompt tokens served from the cache"),
+    _large("prefix_cache_hit_tokens", "prompt tokens served from the cache", null=True),
+    _json("counters", "the engine's own counters by its own names, counted over the window"),
+    _json("latencies", 'percentiles under load, seconds: {"ttft_s": {"p50": …}, …}'),
     _text("reality", "real or simulated"),
     _float("energy_j", "measured energy of the board group, joules; NULL with a reason"),
     _text("energy_method", "nvml_counter, nvml_integrated, rapl or roofline", null=True),
@@ -322,12 +324,11 @@ windows = Table(
     CheckConstraint("energy_j > 0 and energy_j < 'Infinity'", name="energy_is_measured"),
     CheckConstraint("energy_estimated_j > 0 and energy_estimated_j < 'Infinity'",
                     name="estimate_is_finite"),
-    CheckConstraint("batches >= 0 and requests >= 0 and input_tokens >= 0 and output_tokens >= 0",
-                    name="counts"),
+    CheckConstraint("batches >= 0 and requests >= 0 and input_tokens >= 0 and output_tokens >= 0"
+                    " and straddling >= 0 and running_mean >= 0", name="counts"),
     Index("windows_session_id_idx", "session_id"),
     comment="One metered interval with the work done in it",
 )  # fmt: skip
-
 # A session's own window is written once, however often its statement is sent.
 Index("windows_session_kind_ordinal_idx", windows.c.session_id, windows.c.kind,
       windows.c.ordinal, unique=True, postgresql_where=windows.c.attempt_id.is_(None))  # fmt: skip
@@ -336,10 +337,10 @@ gpu_energies = Table(
     "gpu_energies",
     metadata,
     Column("window_id", ForeignKey(windows.c.id), primary_key=True, comment="the window"),
-    Column("gpu_uuid", Text, primary_key=True, comment="GPU by UUID"),
+    Column("gpu_uuid", sa.Text, primary_key=True, comment="GPU by UUID"),
     _integer("gpu_index", "NVML index at the time"),
     _text("name", "NVML product name"),
-    Column("sibling", Boolean, nullable=False,
+    Column("sibling", sa.Boolean, nullable=False,
            comment="outside the measured group, never part of a sum"),
     _float("energy_j", "energy in the window, joules"),
     _text("method", "counter or integrated", null=True),
@@ -369,15 +370,14 @@ phases = Table(
     "phases",
     metadata,
     Column("window_id", ForeignKey(windows.c.id), primary_key=True, comment="the repeat"),
-    Column("phase", Text, primary_key=True, comment="prefill, mixed or decode"),
-    Column("method", Text, primary_key=True,
+    Column("phase", sa.Text, primary_key=True, comment="prefill, mixed or decode"),
+    Column("method", sa.Text, primary_key=True,
            comment="steps: by the engine's time stamps; prefill_run: against prefill-only windows"),
     _float("duration_s", "length over all batches of the window, seconds; NULL with a reason"),
     _float("energy_j", "energy of the board group in it, joules; NULL with a reason"),
     _float("timing_uncertainty_j", "95 % half-width of the phase's edges and sampling, joules"),
-    Column("tokens", BigInteger,
-           comment="tokens of the phase: prompt tokens in prefill, generated tokens after the "
-                   "first in decode; NULL where a part of it was mixed"),
+    _large("tokens", "tokens of the phase: prompt tokens in prefill, generated tokens after the "
+           "first in decode; NULL where a part of it was mixed", null=True),
     _texts("reasons", "why a value is missing, or holds a part of the phase only"),
     _one_of("phase", Phase),
     _one_of("method", PhaseMethod),
@@ -392,7 +392,7 @@ power_traces = Table(
     "power_traces",
     metadata,
     Column("window_id", ForeignKey(windows.c.id), primary_key=True, comment="the window"),
-    Column("gpu_uuid", Text, primary_key=True, comment="GPU by UUID"),
+    Column("gpu_uuid", sa.Text, primary_key=True, comment="GPU by UUID"),
     Column("offsets_s", ARRAY(REAL), nullable=False, comment="seconds since the window's start"),
     Column("watts", ARRAY(REAL), nullable=False, comment="power samples, watts"),
     comment="Power samples of one GPU in one window",

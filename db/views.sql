@@ -3,14 +3,46 @@
 -- name: drop
 -- The old ones go first, so that columns may change. Views that people built on them are not ours
 -- to drop: they stop the upgrade.
-drop view if exists phase_energy, energy_per_output_token, energy_per_prompt, energy_wh, comparable,
-    measurements, repeats;
+drop view if exists serving, phase_energy, energy_per_output_token, energy_per_prompt, energy_wh,
+    comparable, measurements, repeats, configurations;
+
+-- name: configurations
+-- What every task measures: its engine, protocol and workload, a column a field. Where a workload
+-- asks for nothing, its default stands; requests_asked is NULL for one batch. The column workload
+-- says all of it in words. Replicates differ in nothing here but task_id.
+create view configurations as
+select t.id as task_id, t.engine_id, t.protocol_id, e.model, e.weights, e.model_commit, e.backend,
+       e.dtype, e.quantization, e.tensor_parallel, e.threads, e.options, e.mode, e.speculation,
+       e.speculative_tokens, e.draft ->> 'name' as draft, e.power_limit_w, e.board, e.board_count,
+       p.name as protocol,
+       concat_ws(' ', concat(t.input_tokens, '→', t.output_tokens, ' x', t.batch_size),
+                 'requests=' || w.requests, 'lengths=' || w.lengths,
+                 'prefix_tokens=' || w.prefix_tokens, 'arrival=' || w.arrival,
+                 'rate_rps=' || w.rate_rps, 'decoding=' || w.decoding, 'beams=' || w.beams,
+                 'temperature=' || w.temperature, 'top_p=' || w.top_p) as workload,
+       t.input_tokens, t.output_tokens, t.batch_size,
+       w.requests::int as requests_asked,
+       coalesce(w.lengths, 'fixed') as lengths,
+       coalesce(w.prefix_tokens::int, 0) as prefix_tokens,
+       coalesce(w.arrival, 'static') as arrival,
+       w.rate_rps::float8 as rate_rps,
+       coalesce(w.decoding, 'greedy') as decoding,
+       coalesce(w.beams::int, 1) as beams,
+       coalesce(w.temperature::float8, 1) as temperature,
+       coalesce(w.top_p::float8, 1) as top_p
+  from tasks t
+  join engines e on e.id = t.engine_id
+  join protocols p on p.id = t.protocol_id
+ cross join jsonb_to_record(t.workload)
+       as w (requests text, lengths text, prefix_tokens text, arrival text, rate_rps text,
+             decoding text, beams text, temperature text, top_p text);
 
 -- name: repeats
 -- One row per metered repeat of an accepted result, with its joules per output token.
 create view repeats as
 select w.attempt_id, w.ordinal, w.session_id, w.started_at, w.duration_s, w.batches, w.requests,
-       w.input_tokens, w.output_tokens, w.ttft_s, w.itl_s, w.e2e_s, w.reality,
+       w.straddling, w.running_mean, w.input_tokens, w.output_tokens, w.ttft_s, w.itl_s, w.e2e_s,
+       w.latencies, w.counters, w.reality,
        w.energy_j, w.energy_method, w.timing_uncertainty_j, w.sensor_accuracy,
        w.energy_estimated_j, w.estimate_method, w.cpu_package_j, w.cpu_dram_j, w.reasons,
        w.energy_j / nullif(w.output_tokens, 0) as joules_per_output_token,
@@ -24,7 +56,8 @@ select w.attempt_id, w.ordinal, w.session_id, w.started_at, w.duration_s, w.batc
 -- over the repeats; neither the accuracy of the sensors, which is sensor_accuracy, nor what differs
 -- between sessions. Net energy is gross energy less the power of the idle board with the model
 -- resident, before the first task and after the last, times the duration. A row that was metered
--- through a stand-in is simulated, whatever was asked for.
+-- through a stand-in is simulated, whatever was asked for. Over the repeats, counters are summed and
+-- percentiles of latencies averaged; what one repeat lacks is null.
 create view measurements as
 with summed as (
     select attempt_id,
@@ -33,6 +66,8 @@ with summed as (
            min(started_at) as measured_at,
            sum(duration_s) as duration_s,
            sum(requests)::bigint as requests,
+           sum(straddling)::bigint as straddling,
+           case when bool_and(running_mean is not null) then avg(running_mean) end as running_mean,
            sum(input_tokens)::bigint as input_tokens_total,
            sum(output_tokens)::bigint as output_tokens_total,
            case when bool_and(ttft_s is not null)
@@ -74,15 +109,27 @@ with summed as (
      where kind in ('idle_empty', 'idle_resident', 'idle_end') and energy_j is not null
      group by session_id
 )
-select t.key as task_key, t.engine_id, t.protocol_id, e.model, e.weights, e.model_commit, e.backend,
-       s.software ->> e.backend as backend_version, e.dtype, e.quantization, e.tensor_parallel,
-       e.threads, e.options, e.board, e.board_count,
+select t.key as task_key, g.*, s.software ->> g.backend as backend_version, t.replicate,
        case when m.simulated then 'simulated' else t.reality end as reality,
-       t.input_tokens, t.output_tokens, t.batch_size, t.replicate, p.name as protocol,
-       m.repeats, a.warmup_batches, m.measured_at, m.duration_s, m.requests,
-       m.input_tokens_total, m.output_tokens_total,
+       m.repeats, a.warmup_batches, m.measured_at, m.duration_s, m.requests, m.straddling,
+       m.running_mean, m.input_tokens_total, m.output_tokens_total,
        m.output_tokens_total / m.duration_s as output_tokens_per_s,
        m.ttft_s, m.itl_s, m.e2e_s,
+       coalesce((select jsonb_object_agg(latency, percentiles)
+                   from (select latency, jsonb_object_agg(percentile, seconds) as percentiles
+                           from (select l.key as latency, q.key as percentile,
+                                        case when count(*) = m.repeats
+                                             then avg(q.value::float8) end as seconds
+                                   from repeats r, jsonb_each(r.latencies) l, jsonb_each(l.value) q
+                                  where r.attempt_id = a.id and jsonb_typeof(q.value) = 'number'
+                                  group by l.key, q.key) averaged
+                          group by latency) told), '{}') as latencies,
+       coalesce((select jsonb_object_agg(counter, total)
+                   from (select c.key as counter,
+                                case when count(*) = m.repeats then sum(c.value::float8) end as total
+                           from repeats r, jsonb_each(r.counters) c
+                          where r.attempt_id = a.id and jsonb_typeof(c.value) = 'number'
+                          group by c.key) counted), '{}') as counters,
        m.energy_j, m.energy_method, m.timing_uncertainty_j, m.sensor_accuracy,
        m.energy_j / nullif(m.output_tokens_total, 0) as joules_per_output_token,
        m.within_session_half_width as joules_per_output_token_within_session_half_width,
@@ -104,8 +151,7 @@ select t.key as task_key, t.engine_id, t.protocol_id, e.model, e.weights, e.mode
        a.session_id, a.id as attempt_id
   from attempts a
   join tasks t on t.id = a.task_id
-  join engines e on e.id = t.engine_id
-  join protocols p on p.id = t.protocol_id
+  join configurations g on g.task_id = a.task_id
   join sessions s on s.id = a.session_id
   join summed m on m.attempt_id = a.id
   left join idle i on i.session_id = a.session_id
@@ -129,18 +175,51 @@ with summed as (
       from phases p join windows w on w.id = p.window_id
      group by w.attempt_id, p.phase, p.method
 )
-select m.task_key, m.engine_id, m.protocol_id, m.model, m.weights, m.model_commit, m.backend,
-       m.backend_version, m.dtype, m.quantization, m.tensor_parallel, m.threads, m.options,
-       m.board, m.board_count, m.reality, m.protocol, m.input_tokens, m.output_tokens,
-       m.batch_size, m.replicate, s.phase, s.method, s.repeats, s.duration_s, s.energy_j,
-       m.energy_method, s.timing_uncertainty_j, m.sensor_accuracy, s.tokens,
+select m.task_key, g.*, m.backend_version, m.replicate, m.reality, s.phase, s.method, s.repeats,
+       s.duration_s, s.energy_j, m.energy_method, s.timing_uncertainty_j, m.sensor_accuracy, s.tokens,
        s.energy_j / s.tokens as joules_per_token,
        array(select distinct r
                from windows w join phases p on p.window_id = w.id, unnest(p.reasons) r
               where w.attempt_id = s.attempt_id and p.phase = s.phase and p.method = s.method
               order by r) as reasons,
        m.marks, m.session_id, m.attempt_id
-  from summed s join measurements m on m.attempt_id = s.attempt_id;
+  from summed s
+  join measurements m on m.attempt_id = s.attempt_id
+  join configurations g on g.task_id = m.task_id;
+
+-- name: serving
+-- Accepted rows of requests that arrived while others were computed: rates, percentiles of latencies
+-- (seconds; means of what each repeat found), joules. Requests that straddle an edge of a window are
+-- counted apart. Goodput is the rate of requests that met their deadlines, where the run had any.
+create view serving as
+select m.task_key, g.*, m.backend_version, m.replicate, m.reality, m.repeats, m.duration_s,
+       m.requests, m.straddling, m.running_mean,
+       m.requests / m.duration_s as requests_per_s,
+       (m.counters ->> 'good_requests')::float8 / m.duration_s as goodput_rps,
+       m.output_tokens_per_s,
+       (m.latencies #>> '{ttft_s,p50}')::float8 as ttft_p50_s,
+       (m.latencies #>> '{ttft_s,p90}')::float8 as ttft_p90_s,
+       (m.latencies #>> '{ttft_s,p95}')::float8 as ttft_p95_s,
+       (m.latencies #>> '{ttft_s,p99}')::float8 as ttft_p99_s,
+       (m.latencies #>> '{tpot_s,p50}')::float8 as tpot_p50_s,
+       (m.latencies #>> '{tpot_s,p90}')::float8 as tpot_p90_s,
+       (m.latencies #>> '{tpot_s,p95}')::float8 as tpot_p95_s,
+       (m.latencies #>> '{tpot_s,p99}')::float8 as tpot_p99_s,
+       (m.latencies #>> '{itl_s,p50}')::float8 as itl_p50_s,
+       (m.latencies #>> '{itl_s,p90}')::float8 as itl_p90_s,
+       (m.latencies #>> '{itl_s,p95}')::float8 as itl_p95_s,
+       (m.latencies #>> '{itl_s,p99}')::float8 as itl_p99_s,
+       (m.latencies #>> '{e2e_s,p50}')::float8 as e2e_p50_s,
+       (m.latencies #>> '{e2e_s,p90}')::float8 as e2e_p90_s,
+       (m.latencies #>> '{e2e_s,p95}')::float8 as e2e_p95_s,
+       (m.latencies #>> '{e2e_s,p99}')::float8 as e2e_p99_s,
+       m.energy_j, m.energy_method, m.timing_uncertainty_j,
+       m.joules_per_prompt as joules_per_request,
+       m.joules_per_output_token, m.energy_estimated_j, m.estimate_method,
+       m.estimated_joules_per_output_token, m.counters, m.marks, m.reasons, m.session_id,
+       m.attempt_id
+  from measurements m join configurations g on g.task_id = m.task_id
+ where g.arrival in ('closed', 'constant', 'poisson', 'trace');
 
 -- name: comparable
 -- What comparisons are made from: real boards, measured energy, one kind of weights. Real weights
@@ -151,42 +230,42 @@ select * from measurements
    and weights = coalesce(nullif(current_setting('campaign.weights', true), ''), 'real');
 
 -- name: energy_per_output_token
--- Joules per output token, one row per configuration: the mean over its replicates.
+-- Joules per output token, one row per configuration: the mean over its replicates, of which task_id
+-- names one.
 create view energy_per_output_token as
-select model, weights, model_commit, board, board_count, backend, backend_version, dtype,
-       quantization, tensor_parallel, threads, options, input_tokens, output_tokens, batch_size,
-       protocol, count(*)::int as replicates, count(distinct session_id)::int as sessions,
-       avg(joules_per_output_token) as joules_per_output_token,
-       case when count(*) = count(distinct session_id)
-            then stddev_samp(joules_per_output_token) end as between_sessions_sd
-  from comparable
- group by engine_id, protocol_id, model, weights, model_commit, board, board_count, backend,
-          backend_version, dtype, quantization, tensor_parallel, threads, options, input_tokens,
-          output_tokens, batch_size, protocol;
+select *
+  from configurations
+  join (select min(task_id) as task_id, backend_version, count(*)::int as replicates,
+               count(distinct session_id)::int as sessions,
+               avg(joules_per_output_token) as joules_per_output_token,
+               case when count(*) = count(distinct session_id)
+                    then stddev_samp(joules_per_output_token) end as between_sessions_sd
+          from comparable
+         group by engine_id, protocol_id, workload, backend_version) means using (task_id);
 
 -- name: energy_per_prompt
--- Joules per prompt, one row per configuration: the mean over its replicates.
+-- Joules per prompt, one row per configuration: the mean over its replicates, of which task_id names
+-- one.
 create view energy_per_prompt as
-select model, weights, model_commit, board, board_count, backend, backend_version, dtype,
-       quantization, tensor_parallel, threads, options, input_tokens, output_tokens, batch_size,
-       protocol, count(*)::int as replicates, count(distinct session_id)::int as sessions,
-       avg(joules_per_prompt) as joules_per_prompt,
-       case when count(*) = count(distinct session_id)
-            then stddev_samp(joules_per_prompt) end as between_sessions_sd
-  from comparable
- group by engine_id, protocol_id, model, weights, model_commit, board, board_count, backend,
-          backend_version, dtype, quantization, tensor_parallel, threads, options, input_tokens,
-          output_tokens, batch_size, protocol;
+select *
+  from configurations
+  join (select min(task_id) as task_id, backend_version, count(*)::int as replicates,
+               count(distinct session_id)::int as sessions,
+               avg(joules_per_prompt) as joules_per_prompt,
+               case when count(*) = count(distinct session_id)
+                    then stddev_samp(joules_per_prompt) end as between_sessions_sd
+          from comparable
+         group by engine_id, protocol_id, workload, backend_version) means using (task_id);
 
 -- name: energy_wh
--- Watt-hours per thousand prompts and per million output tokens, one row per configuration.
+-- Watt-hours per thousand prompts and per million output tokens, one row per configuration: the mean
+-- over its replicates, of which task_id names one.
 create view energy_wh as
-select model, weights, model_commit, board, board_count, backend, backend_version, dtype,
-       quantization, tensor_parallel, threads, options, input_tokens, output_tokens, batch_size,
-       protocol, count(*)::int as replicates, count(distinct session_id)::int as sessions,
-       avg(joules_per_prompt) / 3.6 as wh_per_thousand_prompts,
-       avg(joules_per_output_token) / 0.0036 as wh_per_million_output_tokens
-  from comparable
- group by engine_id, protocol_id, model, weights, model_commit, board, board_count, backend,
-          backend_version, dtype, quantization, tensor_parallel, threads, options, input_tokens,
-          output_tokens, batch_size, protocol;
+select *
+  from configurations
+  join (select min(task_id) as task_id, backend_version, count(*)::int as replicates,
+               count(distinct session_id)::int as sessions,
+               avg(joules_per_prompt) / 3.6 as wh_per_thousand_prompts,
+               avg(joules_per_output_token) / 0.0036 as wh_per_million_output_tokens
+          from comparable
+         group by engine_id, protocol_id, workload, backend_version) means using (task_id);

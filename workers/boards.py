@@ -20,6 +20,8 @@ from workers.meters.binding import Gpu, Library, NvmlUnavailable
 from workers.meters.rapl import POWERCAP, RaplMeter
 
 CPUINFO = Path("/proc/cpuinfo")
+#: Watts by which an enforced power limit may differ from the declared one: NVML tells milliwatts.
+LIMIT_TOLERANCE_W = 0.5
 #: Instructions on bfloat16, by their names in /proc/cpuinfo on x86 and ARM.
 BF16_FLAGS = frozenset({"avx512_bf16", "amx_bf16", "bf16"})
 
@@ -125,10 +127,13 @@ def uuids_of(visible: str) -> tuple[str, ...]:
     return tuple(_resolve(part, gpus, visible) for part in wanted)
 
 
-def verify(uuids: tuple[str, ...], board: Board, count: int) -> None:
+def verify(
+    uuids: tuple[str, ...], board: Board, count: int, power_limit_w: float | None = None
+) -> None:
     """Raise NodeUnfit unless these GPUs are `count` boards of that exact product, MIG off.
 
-    A scheduler's own label is no identity: it calls unlike boards by one name.
+    A scheduler's own label is no identity: it calls unlike boards by one name. `power_limit_w` is
+    the limit that the engine declares: the enforced one must be it. It is never set here.
     """
     found = {f.uuid: f for f in discover({board.nvml_name: board.slug} if board.nvml_name else {})}
     kinds = [found[uuid].slug if uuid in found else "unknown" for uuid in uuids]
@@ -137,6 +142,21 @@ def verify(uuids: tuple[str, ...], board: Board, count: int) -> None:
         raise NodeUnfit(f"{count} x {board.slug} is asked for, this session was given {got}")
     if any(found[uuid].mig for uuid in uuids):
         raise NodeUnfit(f"MIG is on: the sensors of a {board.slug} cover all its instances")
+    if power_limit_w is not None:
+        for uuid in uuids:
+            _require_limit(found[uuid], power_limit_w)
+
+
+def _require_limit(board: FoundBoard, declared_w: float) -> None:
+    enforced_w = board.power_limit_w
+    if enforced_w is None:
+        raise NodeUnfit(f"{board.uuid} does not say its power limit: engine.power_limit_w cannot "
+                        "be verified")  # fmt: skip
+    if abs(enforced_w - declared_w) > LIMIT_TOLERANCE_W:
+        raise NodeUnfit(
+            f"engine.power_limit_w={declared_w:g} is asked for, {board.uuid} enforces "
+            f"{enforced_w:g} W: nvidia-smi -i {board.index} -pl {declared_w:g} sets it"
+        )
 
 
 def _resolve(part: str, gpus: tuple[Gpu, ...], visible: str) -> str:

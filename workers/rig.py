@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from db.records import Board, EngineSpec
@@ -12,9 +12,11 @@ from workers.clock import Clock, MonotonicClock
 from workers.engines.engine import Engine
 from workers.engines.registry import Limits, open_engine
 from workers.engines.simulated import open_simulated
+from workers.latency import NO_DEADLINES, Deadlines
 from workers.meters.accuracy import Accuracy
 from workers.meters.meter import Meter
 from workers.meters.select import open_meter
+from workers.tracefiles import traces_folder
 from workers.validity import Gates
 
 
@@ -40,7 +42,10 @@ class RigPlan:
 class Rig:
     """An engine with the meter and the clock it is measured by.
 
-    `prefix_caching` says whether cache hits were asked for.
+    `prefix_caching` says whether cache hits were asked for, `places` how many requests the engine
+    computes together at most and `step_tokens` how many tokens it takes in a step, where it was
+    told, `lookahead` how many more than one a request may get in it. `traces` is the folder of
+    trace files, `deadlines` what a request under load must meet to count in goodput.
     """
 
     engine: Engine
@@ -48,17 +53,17 @@ class Rig:
     clock: Clock
     gates: Gates
     prefix_caching: bool
+    places: int | None = None
+    step_tokens: int | None = None
+    lookahead: int = 0
+    traces: Path = field(default_factory=traces_folder)
+    deadlines: Deadlines = NO_DEADLINES
 
 
 def open_rig(plan: RigPlan, spec: EngineSpec, gpu_uuids: Sequence[str]) -> Rig:
     """Open what a session measures with; nothing is loaded yet. Raises EngineFault, NodeUnfit."""
-    gates = Gates(**plan.gates)
-    prefix_caching = bool(spec.options.get("enable_prefix_caching", False))
     if spec.backend == "simulated":
-        engine, meter, clock = open_simulated(spec, plan.board)
-        return Rig(
-            engine=engine, meter=meter, clock=clock, gates=gates, prefix_caching=prefix_caching
-        )
+        return _rig(plan, spec, *open_simulated(spec, plan.board))
     engine = open_engine(spec, folder=Path(plan.weights_folder), limits=plan.limits)
     meter = open_meter(
         plan.meters,
@@ -67,10 +72,21 @@ def open_rig(plan: RigPlan, spec: EngineSpec, gpu_uuids: Sequence[str]) -> Rig:
         accuracy=Accuracy(plan.calibration, board=plan.board.slug),
         shared=others_measure,
     )
+    return _rig(plan, spec, engine, meter, MonotonicClock())
+
+
+def _rig(plan: RigPlan, spec: EngineSpec, engine: Engine, meter: Meter, clock: Clock) -> Rig:
+    """Return the rig of an engine; traces lie beside the weights."""
+    places = spec.options.get("max_num_seqs", plan.limits.batch_size)
+    step_tokens = spec.options.get("max_num_batched_tokens")
     return Rig(
         engine=engine,
         meter=meter,
-        clock=MonotonicClock(),
-        gates=gates,
-        prefix_caching=prefix_caching,
+        clock=clock,
+        gates=Gates(**plan.gates),
+        prefix_caching=bool(spec.options.get("enable_prefix_caching", False)),
+        places=places if isinstance(places, int) and spec.backend == "vllm" else None,
+        step_tokens=step_tokens if isinstance(step_tokens, int) else None,
+        lookahead=spec.speculative_tokens or 0,
+        traces=Path(plan.weights_folder).parent / "traces",
     )

@@ -178,7 +178,7 @@ class Session:
         """Open engine and meter on the board the tasks name, in their reality, or refuse."""
         spec = self._job.engine
         if spec.backend != "simulated" and not spec.board.startswith("cpu:"):
-            verify(self._gpu_uuids, self._job.rig.board, spec.board_count)
+            verify(self._gpu_uuids, self._job.rig.board, spec.board_count, spec.power_limit_w)
         rig = open_rig(self._job.rig, self._job.engine, self._gpu_uuids)
         stack.callback(rig.meter.shutdown)
         stack.callback(rig.engine.close)

@@ -1,4 +1,4 @@
-"""The shape of a decoder-only transformer, and what follows from it: parameters, KV cache, bytes.
+"""The shape of a decoder, and what follows from it: parameters, FLOPs, KV cache, bytes.
 
 Reads the content of a ``config.json`` by the names its families use. Pure; says None where a
 shape cannot tell, and never guesses.
@@ -10,43 +10,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from db.records import Scalar
+from workers.families import Config
+from workers.layers import Layers
+from workers.mixers import heads_of
+from workers.mlps import expert_width, width_of
+from workers.stack import context_of, groups_of, lacking, vectors_of
 
 Architecture = Mapping[str, Scalar | tuple[Scalar, ...]]
-
-#: The names a size goes by, in the order they are tried.
-_NAMES: Mapping[str, tuple[str, ...]] = {
-    "layers": ("num_hidden_layers", "n_layer", "num_layers"),
-    "hidden": ("hidden_size", "n_embd", "d_model"),
-    "intermediate": ("intermediate_size", "n_inner", "ffn_dim"),
-    "heads": ("num_attention_heads", "n_head", "num_heads"),
-    "kv_heads": ("num_key_value_heads",),
-    "head_dim": ("head_dim",),
-    "vocabulary": ("vocab_size",),
-    "max_position": ("max_position_embeddings", "n_positions", "seq_length"),
-    "experts": ("num_local_experts", "num_experts"),
-    "experts_per_token": ("num_experts_per_tok",),
-    "expert_intermediate": ("moe_intermediate_size",),
-    "embedding": ("word_embed_proj_dim",),
-}
-#: Those that no model is without: a value below 1 is a mistake.
-SIZES = frozenset(
-    name
-    for size in ("layers", "hidden", "intermediate", "heads", "kv_heads", "head_dim", "vocabulary",
-                 "max_position")
-    for name in _NAMES[size]
-)  # fmt: skip
-#: Families with two matrices in their MLP; all others have a third, the gate.
-_UNGATED = frozenset(
-    {"gpt2", "gpt_neo", "gptj", "gpt_neox", "opt", "bloom", "mpt", "falcon", "phi", "starcoder2",
-     "gpt_bigcode", "apertus"}
-)  # fmt: skip
-#: Families that tie input and output embeddings unless they say otherwise.
-_TIED = frozenset({"gpt2", "gpt_neo", "opt", "bloom", "gemma", "gemma2", "gemma3_text", "cohere"})
-#: Families whose attention or layers this shape does not describe.
-_OTHER = frozenset({"deepseek_v2", "deepseek_v3", "falcon", "mamba", "mamba2", "jamba", "rwkv"})
-#: Rows of learned positions beyond the context; OPT offsets its table by two.
-_POSITION_ROWS = {"gpt2": 0, "gpt_neo": 0, "gpt_bigcode": 0, "opt": 2}
-
 
 #: Bytes of a weight or a KV element. Quantized weights carry scales; they are left out.
 BYTES = {"float32": 4.0, "bfloat16": 2.0, "float16": 2.0}
@@ -65,11 +35,16 @@ class Precision:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Shape:
-    """The shape of a decoder; sizes in elements, `max_position` in tokens."""
+    """The shape of a decoder; sizes in elements, `max_position` in tokens.
+
+    `groups` are its layers by kind; `vectors` what lies outside of them and is no matrix: the last
+    norm, learned positions, biases of the output. `heads` are 0 without attention, `experts`
+    without a mixture; `embedding` is 0 where tokens are embedded in the hidden size.
+    """
 
     name: str
     family: str
-    layers: int
+    groups: tuple[Layers, ...]
     hidden: int
     intermediate: int
     heads: int
@@ -83,31 +58,39 @@ class Shape:
     experts_per_token: int = 0
     expert_intermediate: int = 0
     embedding: int = 0
+    vectors: int = 0
 
     @property
-    def attention_parameters(self) -> int:
-        """Parameters of the four attention matrices of one layer."""
-        return 2 * self.hidden * self.head_dim * (self.heads + self.kv_heads)
+    def layers(self) -> int:
+        """How many layers there are, of all kinds."""
+        return sum(group.count for group in self.groups)
+
+    @property
+    def attention_parameters(self) -> float:
+        """Parameters of the matrices that mix tokens, of one layer on average."""
+        return sum(group.count * group.mixer_parameters for group in self.groups) / self.layers
 
     @property
     def mlp_parameters(self) -> int:
-        """Parameters of the MLP matrices of one layer; of one expert where there are experts."""
-        width = self.intermediate
-        if self.experts:
-            width = self.expert_intermediate or self.intermediate
+        """Parameters of the matrices of one MLP; of one expert where there are experts."""
+        width = self.expert_intermediate if self.experts else self.intermediate
         return (3 if self.gated else 2) * self.hidden * width
 
     @property
-    def layer_parameters(self) -> int:
-        """Parameters of the matrices of one layer, all experts and their router included."""
-        mlp = self.mlp_parameters * max(self.experts, 1) + self.hidden * self.experts
-        return self.attention_parameters + mlp
+    def layer_parameters(self) -> float:
+        """Parameters of the matrices of one layer on average, all experts and routers included."""
+        return sum(group.count * group.matrices for group in self.groups) / self.layers
 
     @property
-    def active_layer_parameters(self) -> int:
-        """Parameters of one layer that a token is multiplied with (paper's P_l)."""
-        mlp = self.mlp_parameters * (self.experts_per_token if self.experts else 1)
-        return self.attention_parameters + mlp + self.hidden * self.experts
+    def active_layer_parameters(self) -> float:
+        """Parameters of one layer that a token is multiplied with, on average (paper's P_l)."""
+        return self.matrix_parameters / self.layers
+
+    @property
+    def matrix_parameters(self) -> int:
+        """Parameters that a token is multiplied with up to the last layer: no output matrix."""
+        layers = sum(group.count * group.active_matrices for group in self.groups)
+        return layers + self._projection
 
     @property
     def head_parameters(self) -> int:
@@ -115,20 +98,75 @@ class Shape:
         return self.vocabulary * (self.embedding or self.hidden)
 
     @property
+    def head_flops(self) -> int:
+        """FLOPs of choosing one token."""
+        return 2 * (self.head_parameters + self._projection)
+
+    @property
     def parameters(self) -> int:
-        """Number of parameters in the matrices; norms and biases, below 0.5 %, are left out."""
-        width = self.embedding or self.hidden
+        """Number of parameters, norms and biases included."""
+        layers = sum(group.count * group.parameters for group in self.groups)
         embeddings = self.head_parameters * (1 if self.tied else 2)
-        projections = 2 * width * self.hidden if width != self.hidden else 0
-        positions = 0
-        if self.max_position and self.family in _POSITION_ROWS:
-            positions = (self.max_position + _POSITION_ROWS[self.family]) * self.hidden
-        return self.layers * self.layer_parameters + embeddings + projections + positions
+        return layers + embeddings + 2 * self._projection + self.vectors
+
+    @property
+    def active_parameters(self) -> int:
+        """Parameters without the experts that a token does not choose."""
+        return self.parameters - sum(group.count * group.idle_parameters for group in self.groups)
 
     @property
     def kv_elements_per_token(self) -> int:
-        """Elements the KV cache holds for one token, if every layer keeps the whole context."""
-        return 2 * self.layers * self.kv_heads * self.head_dim
+        """Elements that all layers write to the KV cache for one token."""
+        return sum(group.count * group.kv_elements for group in self.groups)
+
+    @property
+    def state_elements(self) -> int:
+        """Elements of state that a sequence keeps whatever its length."""
+        return sum(group.count * group.state_elements for group in self.groups)
+
+    @property
+    def windowed(self) -> bool:
+        """Whether a layer forgets what lies behind a window."""
+        return any(group.window is not None for group in self.groups)
+
+    @property
+    def _projection(self) -> int:
+        """Parameters between the embedding's size and the hidden one, where they differ."""
+        return self.embedding * self.hidden if self.embedding not in (0, self.hidden) else 0
+
+    def layer_flops(self, first: int, last: int, *, decode: bool = False) -> int:
+        """Return the FLOPs of all layers for the tokens `first` to `last` of one sequence.
+
+        Counted from 1: a prompt of n tokens is 1 to n. Matrices, causal attention within each
+        layer's window, state. `decode` matters to latent attention alone, which is decoded over
+        its latents.
+        """
+        layers = sum(g.count * g.flops(first, last, decode=decode) for g in self.groups)
+        return layers + 2 * (last - first + 1) * self._projection
+
+    def kv_elements(self, context: int) -> int:
+        """Return the elements that the KV cache keeps of one sequence of `context` tokens."""
+        return sum(group.count * group.kept(context) for group in self.groups)
+
+    def kv_elements_read(self, first: int, last: int) -> int:
+        """Return the elements read to decode a sequence's tokens `first` to `last` one by one."""
+        return sum(g.count * g.kv_elements * g.seen(first, last) for g in self.groups)
+
+    def parameters_read(self, tokens: int) -> float:
+        """Return how many parameters an engine's step over so many tokens reads.
+
+        All of a dense model but the embeddings it looks up; of a mixture the experts that its
+        tokens reach when they choose evenly.
+        """
+        read: float = self.head_parameters + 2 * self._projection + self.vectors
+        for group in self.groups:
+            each: float = group.parameters
+            if group.experts:
+                missed = (1 - group.experts_per_token / group.experts) ** tokens
+                expert = group.expert_parameters + group.expert_vectors
+                each -= missed * group.experts * expert
+            read += group.count * each
+        return read
 
 
 def precision(dtype: str, quantization: str | None = None) -> Precision:
@@ -142,38 +180,32 @@ def precision(dtype: str, quantization: str | None = None) -> Precision:
 
 def shape_of(name: str, architecture: Mapping[str, object]) -> Shape | None:
     """Return the shape that a ``config.json`` describes; None where it cannot be told."""
-    family = architecture.get("model_type")
-    if not isinstance(family, str) or family in _OTHER:
+    config = Config(architecture)
+    if not config.known or lacking(config):
         return None
-    size = {field: _first(architecture, names) for field, names in _NAMES.items()}
-    layers, hidden, heads = size["layers"], size["hidden"], size["heads"]
-    vocabulary = size["vocabulary"]
-    if not (layers and hidden and heads and vocabulary):
+    hidden, vocabulary = config.size("hidden") or 0, config.size("vocabulary") or 0
+    groups = groups_of(config, hidden)
+    if groups is None:
         return None
-    tied = architecture.get("tie_word_embeddings", family in _TIED)
+    heads, kv_heads, head_dim = heads_of(config)
+    experts = max(group.experts for group in groups)
+    tied = config.flag("tie_word_embeddings", default=config.family.tied)
     return Shape(
         name=name,
-        family=family,
-        layers=layers,
+        family=config.kind,
+        groups=groups,
         hidden=hidden,
-        intermediate=size["intermediate"] or 4 * hidden,
+        intermediate=width_of(config, hidden) or 0,
         heads=heads,
-        kv_heads=size["kv_heads"] or heads,
-        head_dim=size["head_dim"] or hidden // heads,
+        kv_heads=kv_heads,
+        head_dim=head_dim,
         vocabulary=vocabulary,
-        max_position=size["max_position"],
-        tied=bool(tied),
-        gated=family not in _UNGATED,
-        experts=size["experts"] or 0,
-        experts_per_token=size["experts_per_token"] or 0,
-        expert_intermediate=size["expert_intermediate"] or 0,
-        embedding=size["embedding"] or 0,
+        max_position=context_of(config),
+        tied=config.flag("tie_embedding", default=tied),
+        gated=config.family.gated,
+        experts=experts,
+        experts_per_token=config.size("experts_per_token") or 0 if experts else 0,
+        expert_intermediate=expert_width(config, hidden) if experts else 0,
+        embedding=config.size("embedding") or 0,
+        vectors=vectors_of(config, hidden, vocabulary),
     )
-
-
-def _first(architecture: Mapping[str, object], names: tuple[str, ...]) -> int | None:
-    for name in names:
-        value = architecture.get(name)
-        if isinstance(value, int) and not isinstance(value, bool) and value > 0:
-            return value
-    return None

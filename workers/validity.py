@@ -13,8 +13,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from db.errors import InvalidMeasurement
-from db.readings import Batch, GpuEnergy, Window
-from db.records import MeasurementProtocol, Workload
+from db.readings import Batch, GpuEnergy, RequestTiming, Window
+from db.records import MeasurementProtocol
+from workers.lengths import Pair
+from workers.loadgates import check_batch_reached, load_marks
 from workers.meters.aliasing import aliased
 from workers.meters.integrate import NOMINAL_PERIOD_S
 
@@ -31,12 +33,16 @@ class Gates:
     """Thresholds of the marks.
 
     `counter_disagreement` is relative, beyond both uncertainties; a window below `short_window_s`
-    is marked; `temperature_drift_c` is between the first and last repeat.
+    is marked; `temperature_drift_c` is between the first and last repeat. `batch_reached` is the
+    part of the requests that an engine could compute together, below which it voids, and
+    `generator_late` the part of TTFT that sending late may add.
     """
 
     counter_disagreement: float = 0.02
     short_window_s: float = 5.0
     temperature_drift_c: float = 5.0
+    batch_reached: float = 0.9
+    generator_late: float = 0.05
 
 
 def half_width(values: Sequence[float]) -> float | None:
@@ -75,18 +81,40 @@ def _timing(window: Window) -> float:
     return (window.reading.timing_uncertainty_j or 0.0) / window.output_tokens
 
 
-def check_batch(batch: Batch, workload: Workload, *, prefix_caching: bool) -> None:
-    """Void on a wrong number of requests or tokens, and on cache hits nobody asked for."""
-    if len(batch.requests) != workload.batch_size:
-        message = f"{len(batch.requests)} of {workload.batch_size} requests came back"
+def agree(values: Sequence[float], protocol: MeasurementProtocol) -> bool:
+    """Whether the last of the warm-up's values lie within its tolerance of their mean."""
+    last = values[-protocol.warmup_agree :]
+    if len(last) < protocol.warmup_agree:
+        return False
+    mean = statistics.fmean(last)
+    return all(abs(value - mean) <= protocol.warmup_tolerance * mean for value in last)
+
+
+def check_batch(batch: Batch, lengths: Sequence[Pair], *, prefix_caching: bool) -> None:
+    """Void on a wrong number of requests or tokens, and on cache hits nobody asked for.
+
+    `lengths` are those asked for, in order: prompt tokens and tokens to generate.
+    """
+    if len(batch.requests) != len(lengths):
+        message = f"{len(batch.requests)} of {len(lengths)} requests came back"
         raise InvalidMeasurement("batch_not_reached", message)
-    for request in batch.requests:
-        counts = (request.input_tokens, request.output_tokens)
-        if counts != (workload.input_tokens, workload.output_tokens):
-            message = f"{counts} tokens in a request, not {workload.label}"
-            raise InvalidMeasurement("wrong_token_count", message)
-    if batch.prefix_cache_hit_tokens and not prefix_caching:
-        message = f"{batch.prefix_cache_hit_tokens} prompt tokens came from the prefix cache"
+    for request, asked in zip(batch.requests, lengths, strict=True):
+        check_request(request, asked)
+    check_cache(batch.prefix_cache_hit_tokens, prefix_caching=prefix_caching)
+
+
+def check_request(request: RequestTiming, asked: Pair) -> None:
+    """Void on a request of other lengths than those asked for."""
+    counts = (request.input_tokens, request.output_tokens)
+    if counts != asked:
+        message = f"{counts} tokens in a request, not {asked}"
+        raise InvalidMeasurement("wrong_token_count", message)
+
+
+def check_cache(hit_tokens: int | None, *, prefix_caching: bool) -> None:
+    """Void on prompt tokens from a cache that nobody asked for."""
+    if hit_tokens and not prefix_caching:
+        message = f"{hit_tokens} prompt tokens came from the prefix cache"
         raise InvalidMeasurement("prefix_cache_hit", message)
 
 
@@ -95,10 +123,12 @@ def judge(
     protocol: MeasurementProtocol,
     gates: Gates,
     foreign: Sequence[int] | None,
+    reachable: float | None = None,
 ) -> tuple[str, ...]:
     """Return the marks of a task's repeats; raises InvalidMeasurement where a gate voids them.
 
-    `foreign` are the processes of others on the group's GPUs, None where nobody can tell.
+    `foreign` are the processes of others on the group's GPUs, None where nobody can tell;
+    `reachable` is how many requests could be computed together, None where none are asked to be.
     """
     if foreign:
         pids = ", ".join(map(str, foreign))
@@ -109,6 +139,8 @@ def judge(
         if window.reading.energy_j is None and protocol.energy == "measured":
             reasons = ", ".join(window.reading.reasons)
             raise InvalidMeasurement("no_energy", f"energy was asked for but is missing: {reasons}")
+    if reachable is not None:
+        check_batch_reached(windows, reachable, gates.batch_reached)
     unknown = ("processes_unknown",) if foreign is None else ()
     return tuple(dict.fromkeys((*_marks(windows, protocol, gates), *unknown)))
 
@@ -145,6 +177,7 @@ def _marks(windows: Sequence[Window], protocol: MeasurementProtocol, gates: Gate
             yield "shared_node"
     if _drift_c(windows) > gates.temperature_drift_c:
         yield "temperature_drift"
+    yield from load_marks(windows, gates.generator_late)
 
 
 def _gpu_marks(gpu: GpuEnergy, gates: Gates) -> Iterator[str]:

@@ -1,11 +1,11 @@
 -- Quarantined tasks and attempts that failed, newest first, with the last line of the error
-select t.state, t.reason, e.backend, e.model, e.board, t.input_tokens, t.output_tokens,
-       t.batch_size, t.replicate, a.number as attempt, a.outcome, a.kind,
+select t.state, t.reason, g.backend, g.model, g.board, g.workload, t.replicate,
+       a.number as attempt, a.outcome, a.kind,
        reverse(split_part(reverse(rtrim(coalesce(a.error, s.error), E' \n')), E'\n', 1))
            as last_line,
        a.closed_at, s.host, t.key as task_key, s.id as session_id
   from tasks t
-  join engines e on e.id = t.engine_id
+  join configurations g on g.task_id = t.id
   left join attempts a on a.task_id = t.id and a.outcome in ('faulted', 'lost', 'invalid')
   -- A task whose engine never loaded has no attempt: the newest failed session says why.
   left join lateral (

@@ -1,6 +1,6 @@
 -- Two meters on the same windows: energy_j beside energy_estimated_j, per repeat of a measurement
-select m.model, m.backend, m.board, m.reality, m.input_tokens, m.output_tokens, m.batch_size,
-       m.replicate, r.ordinal as repeat, r.duration_s,
+select m.model, m.backend, m.board, m.reality, m.workload, m.replicate,
+       r.ordinal as repeat, r.duration_s,
        r.energy_j, r.timing_uncertainty_j, r.energy_method,
        r.energy_estimated_j, r.estimate_method,
        r.energy_estimated_j - r.energy_j as difference_j,

@@ -14,6 +14,7 @@ from typing import Any
 from db.errors import EngineFault, TaskFault
 from db.readings import Batch, Loaded
 from db.records import Board, EngineSpec, ModelSpec, Weights
+from workers.engines.engine import GREEDY, Decoding, Request, alike
 from workers.engines.registry import Limits
 from workers.engines.simulated import open_simulated
 from workers.prompts import Prompts
@@ -108,9 +109,11 @@ class Host:
         return HostedEngine(self)
 
     def stop(self) -> None:
+        """End the process; whoever asks next gets another."""
         if self._process is not None:
             self._pipe.close()
             self._process.wait(30)
+            self._process = None
 
 
 class HostedEngine:
@@ -128,9 +131,13 @@ class HostedEngine:
         self.vocabulary = self._host.ask("vocabulary")
         return loaded
 
-    def generate(self, prompts: Sequence[Sequence[int]], output_tokens: int) -> Batch:
-        batch: Batch = self._host.ask("generate", prompts, output_tokens)
+    def generate(self, requests: Sequence[Request], decoding: Decoding = GREEDY) -> Batch:
+        batch: Batch = self._host.ask("generate", requests, decoding)
         return batch
+
+    def inside(self, function: str, *arguments: object) -> Any:
+        """What a function of inside.py finds, called with the engine where the engine is."""
+        return self._host.ask("inside", function, arguments)
 
     def close(self) -> None:
         self._host.ask("close")
@@ -172,10 +179,12 @@ def run_engine(host: Any, spec: EngineSpec, *, repeat: bool = False) -> Run:
     source = Prompts(vocabulary=engine.vocabulary, seed="conformance")
     for input_tokens, output_tokens, count in SHAPES:
         prompts = source.batch(count, input_tokens)
-        run.batches[input_tokens, output_tokens, count] = engine.generate(prompts, output_tokens)
+        run.batches[input_tokens, output_tokens, count] = engine.generate(
+            alike(prompts, output_tokens)
+        )
     if repeat:
         prompts = source.batch(2, 300)
-        engine.generate(prompts, 4)
-        run.repeated = engine.generate(prompts, 4)
+        engine.generate(alike(prompts, 4))
+        run.repeated = engine.generate(alike(prompts, 4))
     engine.close()
     return run

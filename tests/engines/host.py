@@ -9,6 +9,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 
 from db.errors import EngineFault, TaskFault
+from tests.engines import inside
 from workers.engines.registry import open_engine
 
 
@@ -28,6 +29,9 @@ def serve(pipe: Connection) -> None:
                 answer = engine.vocabulary
             elif name == "thread":
                 answer = threading.current_thread() is not threading.main_thread()
+            elif name == "inside":
+                function, more = arguments
+                answer = getattr(inside, function)(engine, *more)
             else:
                 answer = getattr(engine, name)(*arguments)
             pipe.send(("ok", answer))

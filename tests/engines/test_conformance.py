@@ -16,6 +16,7 @@ import pytest
 from db.errors import EngineFault, TaskFault
 from db.records import ModelSpec, Weights
 from tests.engines.harness import LIMITS, SHAPES, Host, Run, run_engine, spec_of, tiny
+from workers.engines.engine import alike
 from workers.engines.registry import Limits
 
 pytestmark = pytest.mark.engines
@@ -171,7 +172,7 @@ def test_a_prefix_cache_that_was_asked_for_answers_a_repeated_prompt(
 def test_transformers_pads_prompts_of_unequal_length(hosts: dict[str, Any]) -> None:
     engine = hosts["transformers"].open(spec_of("transformers"))
     engine.load()
-    batch = engine.generate([[20] * 5, [30] * 11], 4)
+    batch = engine.generate(alike([[20] * 5, [30] * 11], 4))
     engine.close()
     counts = [(r.input_tokens, r.output_tokens) for r in batch.requests]
     assert counts == [(5, 4), (11, 4)]
@@ -261,7 +262,7 @@ def test_a_batch_before_the_load_is_a_fault_of_the_task(
 ) -> None:
     engine = hosts[backend].open(spec_of(backend))
     with pytest.raises(TaskFault) as caught:
-        engine.generate([[20, 21]], 2)
+        engine.generate(alike([[20, 21]], 2))
     assert caught.value.kind == "engine_error"
 
 

@@ -12,10 +12,11 @@ from db.errors import EngineFault, TaskFault
 from db.readings import Reading
 from db.records import Board, EngineSpec, ModelSpec, Reality, Weights, Workload
 from tests.engines.harness import BOARD, spec_of, tiny
+from workers.cost import estimate
 from workers.engines import simulated
+from workers.engines.engine import alike
 from workers.engines.simulated import BATCH_SPREAD, SimulatedClock, open_simulated
-from workers.roofline import estimate
-from workers.shape import precision, shape_of
+from workers.shape import shape_of
 
 
 def opened(board: Board = BOARD, seed: int = 1, **changes: Any) -> Any:
@@ -28,7 +29,7 @@ def opened(board: Board = BOARD, seed: int = 1, **changes: Any) -> Any:
 def metered(engine: Any, meter: Any, batches: int = 3) -> Reading:
     meter.open()
     for _ in range(batches):
-        engine.generate([[20] * 64] * 4, 16)
+        engine.generate(alike([[20] * 64] * 4, 16))
     reading: Reading = meter.close()
     return reading
 
@@ -52,21 +53,21 @@ def test_time_and_energy_are_the_roofline_s(without_deviations: None) -> None:
     shape = shape_of("large", LARGE)
     assert shape is not None
     load = Workload(input_tokens=64, output_tokens=16, batch_size=4)
-    cost = estimate(shape, BOARD, load, numbers=precision("bfloat16"))
+    cost = estimate(spec_of("simulated", model=LARGE_MODEL), shape, BOARD, load)
     assert cost is not None
     assert cost.energy_j is not None
     assert cost.prefill.power_w != cost.decode.power_w
     reading = metered(engine, meter)
     assert reading.duration_s == pytest.approx(3 * cost.e2e_s, rel=1e-6)
     assert reading.energy_j == pytest.approx(3 * cost.energy_j, rel=1e-6)
-    request = engine.generate([[20] * 64] * 4, 16).requests[0]
+    request = engine.generate(alike([[20] * 64] * 4, 16)).requests[0]
     assert request.ttft_s == pytest.approx(cost.prefill.seconds, rel=1e-6)
     assert request.itl_s == pytest.approx(cost.decode.seconds / 15, rel=1e-6)
 
 
 def test_deviations_are_small() -> None:
     engine, _, _ = opened()
-    requests = [engine.generate([[20] * 64] * 4, 16).requests[0] for _ in range(20)]
+    requests = [engine.generate(alike([[20] * 64] * 4, 16)).requests[0] for _ in range(20)]
     for seconds in ([r.ttft_s for r in requests], [r.itl_s for r in requests]):
         assert len(set(seconds)) == 20
         assert max(seconds) < min(seconds) * (1 + 10 * BATCH_SPREAD)
@@ -74,7 +75,7 @@ def test_deviations_are_small() -> None:
 
 def test_a_batch_of_one_token_ends_with_its_first() -> None:
     engine, _, _ = opened()
-    (request,) = engine.generate([[20] * 8], 1).requests
+    (request,) = engine.generate(alike([[20] * 8], 1)).requests
     assert request.ttft_s == request.e2e_s
     assert request.itl_s is None
 
@@ -89,7 +90,7 @@ def test_an_idle_window_draws_idle_power() -> None:
 def test_a_window_holds_only_what_was_drawn_in_it() -> None:
     engine, meter, clock = opened(model=LARGE_MODEL)
     first = metered(engine, meter, batches=1)
-    engine.generate([[20] * 64] * 4, 16)  # between the windows
+    engine.generate(alike([[20] * 64] * 4, 16))  # between the windows
     second = metered(engine, meter, batches=1)
     assert first.energy_j is not None
     assert second.energy_j == pytest.approx(first.energy_j, rel=10 * BATCH_SPREAD)
@@ -156,15 +157,15 @@ def test_a_load_that_is_told_to_fail_fails_with_its_kind() -> None:
 
 def test_only_larger_batches_than_told_run_out_of_memory() -> None:
     engine, _, _ = opened(options={"oom_above_batch": 2})
-    assert len(engine.generate([[20, 21]] * 2, 4).requests) == 2
+    assert len(engine.generate(alike([[20, 21]] * 2, 4)).requests) == 2
     with pytest.raises(TaskFault) as caught:
-        engine.generate([[20, 21]] * 3, 4)
+        engine.generate(alike([[20, 21]] * 3, 4))
     assert caught.value.kind == "out_of_memory"
 
 
 def test_answers_are_empty_when_told() -> None:
     engine, _, _ = opened(options={"zero_length": True})
-    assert [r.output_tokens for r in engine.generate([[20, 21]] * 2, 4).requests] == [0, 0]
+    assert [r.output_tokens for r in engine.generate(alike([[20, 21]] * 2, 4)).requests] == [0, 0]
 
 
 def test_weights_beyond_the_board_s_memory_do_not_load() -> None:

@@ -7,6 +7,7 @@ import json
 import os
 import shutil
 import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,7 +17,8 @@ import pytest
 
 from db.errors import EngineFault
 from db.records import ModelSpec, Weights
-from tests.engines.harness import TINY, tiny
+from tests.engines.harness import ROOT, TINY, tiny
+from tests.unit import hub
 from workers.engines import weights
 from workers.engines.weights import materialize, vocabulary
 
@@ -248,6 +250,68 @@ def test_a_hub_that_does_not_answer_is_a_permanent_fault(
         materialize(model, "bfloat16", tmp_path)
     assert (caught.value.kind, caught.value.permanent) == ("missing_weights", True)
     assert "nobody/nothing-here" in str(caught.value)
+
+
+ASK = """
+import sys
+from pathlib import Path
+from db.errors import EngineFault
+from db.records import ModelSpec, Weights
+from workers.engines.weights import materialize
+for name in sys.argv[2:]:
+    model = ModelSpec(name=name, weights=Weights.REAL, commit=sys.argv[1])
+    try:
+        print("here", Path(materialize(model, "bfloat16", Path("unused"))).is_dir())
+    except EngineFault as fault:
+        print(fault.kind, fault.permanent, fault)
+"""
+
+
+def asked_for(given: hub.Hub, home: Path, *names: str, **variables: str) -> list[str]:
+    """What a session, with the hub's environment from its start, says of each model."""
+    environment = {**os.environ, **given.environment(home), **variables}
+    return subprocess.run(
+        [sys.executable, "-c", ASK, hub.COMMIT, *names], cwd=ROOT, env=environment, check=True,
+        capture_output=True, text=True, timeout=120,
+    ).stdout.splitlines()  # fmt: skip
+
+
+def test_what_a_hub_refuses_is_a_permanent_fault_with_its_words(tmp_path: Path) -> None:
+    """And HF_TOKEN opens what it may open."""
+    files = {"config.json": b"{}", "model.safetensors": b"\x02" + bytes(7) + b"{}"}
+    with hub.serving(files) as given:
+        given.open, given.private, given.gated = {"a/open"}, {"a/private"}, {"a/gated"}
+        names = ("a/open", "a/private", "a/gated", "a/gone")
+        said = asked_for(given, tmp_path / "without", *names)
+        assert said[0] == "here True"
+        for line, name, words in (
+            (said[1], "a/private", hub.NOBODY[2]),
+            (said[2], "a/gated", hub.GATED[2]),
+            (said[3], "a/gone", hub.NOBODY[2]),
+        ):
+            assert line.startswith(f"missing_weights True {name}: ")
+            assert words in line
+        said = asked_for(given, tmp_path / "with", "a/private", "a/gone", HF_TOKEN=hub.TOKEN)
+        assert said[0] == "here True"
+        assert "404" in said[1]
+        assert hub.TOKEN not in "".join(said)
+
+
+@pytest.mark.parametrize("gone", [True, False])
+def test_a_hub_that_is_away_or_busy_may_be_asked_again(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, gone: bool
+) -> None:
+    from huggingface_hub import constants
+
+    monkeypatch.setattr("huggingface_hub.utils._http.time.sleep", lambda _: None)  # its own retries
+    model = ModelSpec(name="nobody/nothing-here", weights=Weights.REAL, commit="0" * 40)
+    with hub.serving({}) as given:
+        given.refused = {model.name: hub.BUSY}
+        monkeypatch.setattr(constants, "ENDPOINT", "http://127.0.0.1:9" if gone else given.url)
+        with pytest.raises(EngineFault) as caught:
+            materialize(model, "bfloat16", tmp_path)
+    assert (caught.value.kind, caught.value.permanent) == ("missing_weights", False)
+    assert bool(given.asked) != gone
 
 
 def test_prompts_leave_out_the_special_ids_at_the_end(weights_cache: Path, tmp_path: Path) -> None:

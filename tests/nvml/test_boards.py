@@ -150,9 +150,9 @@ def test_nothing_heavy_is_imported_to_name_the_boards():
     assert loaded == []
 
 
-def verified(given, count):
+def verified(given, count, limit=None):
     board = "Board(slug='h100-sxm-80gb', nvml_name='NVIDIA H100 80GB HBM3')"
-    return ask(f"verify({given!r}, {board}, {count})")
+    return ask(f"verify({given!r}, {board}, {count}, {limit})")
 
 
 def test_a_session_is_only_given_boards_of_the_product_its_tasks_name(standin):
@@ -160,6 +160,16 @@ def test_a_session_is_only_given_boards_of_the_product_its_tasks_name(standin):
     assert verified(("GPU-1",), 1) is None
     for given, count in ((("GPU-2",), 1), (("GPU-1", "GPU-2"), 2), ((), 1), (("GPU-9",), 1)):
         assert "h100-sxm-80gb is asked for" in verified(given, count)
+
+
+def test_a_declared_power_limit_is_the_enforced_one_or_the_node_is_unfit(standin):
+    standin(StandinGpu(uuid="GPU-1", limit_w=350.0), StandinGpu(uuid="GPU-2", limit_w=700.0))
+    assert verified(("GPU-1",), 1, limit=350.0) is None
+    assert verified(("GPU-1",), 1, limit=350.4) is None  # of rounding
+    assert verified(("GPU-1", "GPU-2"), 2) is None  # nothing is declared
+    for given in (("GPU-1", "GPU-2"), ("GPU-2",)):
+        said = verified(given, len(given), limit=350.0)
+        assert "power_limit_w=350 is asked for, GPU-2 enforces 700 W: nvidia-smi -i 1" in said
 
 
 def test_a_board_cut_into_instances_is_not_measured(standin):

@@ -54,13 +54,14 @@ class LoadEngine:
     def close(self):
         pass
 
-    def generate(self, prompts, output_tokens):
+    def generate(self, requests, decoding=None):
         """All prompts are read, the last one in the mixed steps; then every token but the first.
 
         With `pulses` each step of decode draws its power in its first half only; batches begin
         `pace_s` apart.
         """
         prefill_s, mixed_s, decode_s = self._lengths_s
+        output_tokens = requests[0].output_tokens
         decode_s = decode_s if output_tokens > 1 else 0.0
         at_ns = started_ns = time.monotonic_ns() + AHEAD_NS
         if self._pace_ns:
@@ -74,14 +75,14 @@ class LoadEngine:
             at_ns += round(seconds * 1e9)
         self._draw(at_ns, IDLE_W)
         time.sleep((at_ns - time.monotonic_ns()) / 1e9)
-        firsts_s = [prefill_s] * (len(prompts) - 1) + [prefill_s + mixed_s]
+        firsts_s = [prefill_s] * (len(requests) - 1) + [prefill_s + mixed_s]
         batch = Batch(
             started_ns=started_ns,
             ended_ns=at_ns,
             requests=tuple(
-                RequestTiming(input_tokens=len(prompt), output_tokens=output_tokens,
+                RequestTiming(input_tokens=len(request.prompt), output_tokens=output_tokens,
                               ttft_s=first_s, e2e_s=prefill_s + mixed_s + decode_s)
-                for prompt, first_s in zip(prompts, firsts_s, strict=True)
+                for request, first_s in zip(requests, firsts_s, strict=True)
             ),
         )  # fmt: skip
         self.batches.append(batch)

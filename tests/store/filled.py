@@ -22,7 +22,12 @@ from workers.process import this_process
 
 ON_CPU = EngineSpec(model=MODEL, backend="transformers", board="cpu:x:2")
 REAL_MODEL = ModelSpec(name="llama-real", weights=Weights.REAL, commit="abc")
-ON_GPU = EngineSpec(model=REAL_MODEL, backend="vllm", board="a100-sxm-80gb")
+DRAFT = ModelSpec(name="llama-tiny", weights=Weights.REAL, commit="def")
+ON_GPU = EngineSpec(
+    model=REAL_MODEL, backend="vllm", board="a100-sxm-80gb", mode="online",
+    speculation="draft_model", speculative_tokens=4, draft=DRAFT,
+)  # fmt: skip
+LOAD = {"arrival": "poisson", "rate_rps": 2.5, "decoding": "sample", "temperature": 0.7}
 ESCAPE = "\x1b[31m"
 TRACEBACK = f"Traceback\n  in a file\nRuntimeError: boom {ESCAPE}red\n"
 
@@ -96,7 +101,8 @@ def fill(store: Store) -> tuple[uuid.UUID, uuid.UUID]:
     nothing = reading(None, reality=Reality.REAL, estimate=estimate)
     _measure(store, leases, campaign, ON_CPU, repeat(0, nothing))
     counted = reading(16.0, reality=Reality.REAL, method="nvml_counter")
-    _measure(store, leases, campaign, ON_GPU, repeat(0, counted))
+    told = {"latencies": {"ttft_s": {"p50": 0.25}}, "counters": {"drafts": 8.0}, "straddling": 1}
+    _measure(store, leases, campaign, ON_GPU, repeat(0, counted, **told))
     failed_load = _session(store, campaign, ENGINE, Reality.SIMULATED, {"a": 1, "b": 3})
     with store.begin() as connection:
         close_session(
@@ -109,7 +115,7 @@ def fill(store: Store) -> tuple[uuid.UUID, uuid.UUID]:
 def _campaign(store: Store) -> int:
     tasks = [task(size, replicate=number) for number in (0, 1) for size in (1, 4, 8)]
     real = [task(size, engine=ON_CPU, reality=Reality.REAL) for size in (1, 4)]
-    gpu = [task(1, engine=ON_GPU, reality=Reality.REAL)]
+    gpu = [task(1, engine=ON_GPU, reality=Reality.REAL, **LOAD)]
     left_out = Exclusion(
         engine=ENGINE, workload=None, reason="memory", detail="40 GB > 24 GB", points=4
     )

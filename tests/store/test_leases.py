@@ -183,6 +183,8 @@ def test_only_what_is_provably_larger_is_excluded(store: Store) -> None:
     ]
     kept = [
         replace(failed, key="v1:equal, another replicate", replicate=1),
+        task(8, input_tokens=64, output_tokens=32, prefix_tokens=32),
+        task(8, input_tokens=64, output_tokens=32, decoding="beam", beams=4),
         task(8, input_tokens=32, output_tokens=32),  # a larger batch of shorter prompts
         task(2, input_tokens=64, output_tokens=32),
         task(8, input_tokens=64, output_tokens=32, engine=other),
@@ -194,6 +196,17 @@ def test_only_what_is_provably_larger_is_excluded(store: Store) -> None:
     excluded = world.sql("select key, reason from tasks where state = 'excluded'")
     assert {row.key for row in excluded} == {t.key for t in larger}
     assert {row.reason for row in excluded} == {"out_of_memory"}
+
+
+def test_what_is_larger_under_the_same_load_is_excluded(store: Store) -> None:
+    load = {"arrival": "poisson", "rate_rps": 2.0, "requests": 100}
+    failed = task(4, **load)
+    others = [task(8), task(8, **load), task(8, **{**load, "rate_rps": 4.0})]
+    world = World(store, [failed, *others])
+    held = Holder(world)
+    held.fault(world.leases)
+    assert world.leases.exclude_larger(held.task_id) == 1
+    assert world.one("select key from tasks where state = 'excluded'") == others[1].key
 
 
 def test_what_is_measured_or_held_is_never_excluded(store: Store) -> None:

@@ -14,6 +14,7 @@ from db.campaigns import (
     done_keys,
     engine_id,
     enqueue,
+    frozen_commits,
     joules,
     progress,
     protocol_id,
@@ -21,6 +22,7 @@ from db.campaigns import (
     write_exclusions,
 )
 from db.embedded import EmbeddedPostgres
+from db.identity import engine_digest
 from db.readings import GpuEnergy, Loaded, PowerTrace, Window, WindowKind
 from db.records import EngineSpec, Exclusion, ModelSpec, Reality, Task, Weights, Workload
 from db.results import close_session, describe_session, write_windows
@@ -157,6 +159,50 @@ def test_two_campaigns_that_share_tasks_never_wait_in_a_circle(store: Store) -> 
     assert world.one("select count(*) from tasks") == 4
 
 
+DRAFT = ModelSpec(name="draft", weights=Weights.REAL, commit="d00d", architecture={"layers": 2})
+
+
+def test_an_engine_is_kept_with_everything_that_was_chosen(world: World) -> None:
+    whole = EngineSpec(
+        model=ModelSpec(name="m", weights=Weights.REAL, commit="c0de", architecture={"layers": 9}),
+        backend="vllm", board="a100-sxm-80gb", board_count=2, version="0.32.0", dtype="float16",
+        quantization="awq", tensor_parallel=2, threads=3, options={"enforce_eager": True},
+        mode="online", speculation="draft_model", speculative_tokens=4, draft=DRAFT,
+        power_limit_w=250.0,
+    )  # fmt: skip
+    (row,) = world.sql("select * from engines where id = %(id)s", id=world.engine(whole))
+    kept = dict(row._mapping)
+    assert {kept.pop("id"), kept.pop("digest")} == {row.id, engine_digest(whole)}
+    assert kept == {
+        "model": "m", "model_commit": "c0de", "weights": "real", "architecture": {"layers": 9},
+        "backend": "vllm", "backend_version": "0.32.0", "dtype": "float16", "quantization": "awq",
+        "tensor_parallel": 2, "threads": 3, "board": "a100-sxm-80gb", "board_count": 2,
+        "options": {"enforce_eager": True}, "mode": "online", "speculation": "draft_model",
+        "speculative_tokens": 4, "power_limit_w": 250.0,
+        "draft": {"name": "draft", "weights": "real", "commit": "d00d",
+                  "architecture": {"layers": 2}},
+    }  # fmt: skip
+
+
+def test_an_engine_without_a_draft_has_none(world: World) -> None:
+    assert world.sql("select draft from engines where draft is not null") == []
+    row = world.sql("select mode, speculation, speculative_tokens, power_limit_w from engines")[0]
+    assert tuple(row) == ("offline", None, None, None)
+
+
+def test_commits_are_frozen_of_models_and_of_their_drafts(store: Store) -> None:
+    real = ModelSpec(name="m", weights=Weights.REAL, commit="c0de")
+    drawn = replace(DRAFT, name="drawn", weights=Weights.RANDOM, commit=None)
+    engines = [
+        replace(ENGINE, model=real, draft=DRAFT, speculation="draft_model"),
+        replace(ENGINE, model=real, draft=drawn, speculation="draft_model"),
+        ENGINE,
+    ]
+    world = World(store, [task(1, engine=engine) for engine in engines])
+    with world.store.begin() as connection:
+        assert frozen_commits(connection, "proof") == {"m": "c0de", "draft": "d00d"}
+
+
 def test_exclusions_are_replaced(world: World) -> None:
     small = Workload(input_tokens=8, output_tokens=8, batch_size=1)
     one = Exclusion(engine=ENGINE, workload=small, reason="memory", detail="9 > 8 GiB", points=1)
@@ -217,6 +263,19 @@ def idle_window(ordinal: int = 0) -> Window:
     gpu = GpuEnergy(uuid="GPU-1", index=0, name="NVIDIA RTX A6000", energy_j=21.0, trace=trace)
     read = reading(21.0, gpus=(gpu,))
     return Window(kind=WindowKind.IDLE_RESIDENT, ordinal=ordinal, reading=read)
+
+
+def test_what_serving_and_speculation_show_is_kept_with_the_window(world: World) -> None:
+    held = Holder(world)
+    latencies = {"ttft_s": {"p50": 0.25, "p99": 1.5}, "e2e_s": {"p99": 4.0}}
+    seen = {"running_mean": 3.5, "straddling": 2, "latencies": latencies}
+    served = repeat(0, counters={"drafts": 8.0, "rate": math.nan, "a\0b": 1.0}, **seen)
+    world.leases.finish(held.lease, held.session, measurement(served, repeat(1)))
+    text = "select running_mean, straddling, latencies, counters from windows order by ordinal"
+    first, second = world.sql(text)
+    counters = {"drafts": 8.0, "rate": "nan", "a\N{REPLACEMENT CHARACTER}b": 1.0}
+    assert tuple(first) == (3.5, 2, latencies, counters)
+    assert tuple(second) == (None, 0, {}, {})
 
 
 def test_a_sessions_windows_are_written_once_although_the_reply_was_lost(world: World) -> None:

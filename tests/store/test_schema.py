@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import uuid
 from collections.abc import Iterator
@@ -11,6 +12,7 @@ from typing import Any
 import psycopg
 import pytest
 import sqlalchemy as sa
+from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from sqlalchemy.exc import IntegrityError
@@ -18,10 +20,13 @@ from sqlalchemy.exc import IntegrityError
 from db import schema
 from db.embedded import EmbeddedPostgres
 from db.errors import ConfigError
+from db.identity import PROTOCOL_FIELDS
+from db.leases import LeasePolicy, Leases
+from db.records import Workload
 from db.store import Store, statements
 from db.tables import metadata
 from tests.store.scenarios import FIRST, SECOND, Holder
-from tests.store.world import World, ground, measurement, reading, repeat
+from tests.store.world import PROTOCOL, World, ground, measurement, reading, repeat
 
 pytestmark = pytest.mark.store
 
@@ -115,7 +120,7 @@ def test_every_table_and_every_column_is_explained(store: Store) -> None:
 
 def test_every_number_with_a_unit_says_it_in_its_name(store: Store) -> None:
     unit = re.compile(r"_(j|w|s|ns|c|mhz|pct|bytes|tokens)$|^(watts|.*tokens)$")
-    without = {"ratio", "sensor_accuracy"}  # counter over integral; relative
+    without = {"ratio", "sensor_accuracy", "running_mean"}  # two are relative, one counts
     numbers = ("double precision", "real[]")
     found = [row for row in asked(store, COMMENTS) if row["kind"] == "r" and row["type"] in numbers]
     assert len(found) > 20
@@ -150,7 +155,7 @@ def test_an_older_store_says_how_to_bring_it_up(
     known = schema._refuse_newer
     monkeypatch.setattr(schema, "_refuse_newer", lambda *c: ["tomorrow", *known(*c)])
     assert not schema.is_current(bare)
-    with pytest.raises(ConfigError, match=r"schema 0002, this program needs tomorrow: run"):
+    with pytest.raises(ConfigError, match=r"schema 0003, this program needs tomorrow: run"):
         schema.check(bare)
 
 
@@ -160,7 +165,7 @@ def test_a_newer_store_is_left_alone(bare: Store) -> None:
         connection.execute(sa.text("update alembic_version set version_num = '9999'"))
         connection.execute(sa.text("drop view repeats cascade"))
     for use in (schema.check, schema.is_current, schema.upgrade):
-        with pytest.raises(ConfigError, match=r"schema 9999, newer than this program's 0002"):
+        with pytest.raises(ConfigError, match=r"schema 9999, newer than this program's 0003"):
             use(bare)
     assert "repeats" not in {row["table"] for row in asked(bare, COMMENTS)}
 
@@ -192,6 +197,54 @@ def test_an_upgrade_keeps_the_facts_and_makes_the_views_anew(world: World) -> No
     schema.upgrade(world.store)
     assert world.counted() == before
     assert world.sql("select * from energy_wh") == []
+
+
+OLD_ROWS = """
+insert into campaigns (name, owner, config) values ('old', 'me', '');
+insert into engines (digest, model, weights, backend, dtype, tensor_parallel, board, board_count)
+values ('d', 'm', 'real', 'vllm', 'bfloat16', 1, 'a100', 1);
+insert into protocols (digest, name, numbers) values ('d', 'quick', '{numbers}');
+insert into tasks (key, engine_id, protocol_id, input_tokens, output_tokens, batch_size, reality,
+                   replicate, ordinal)
+select 'v1:' || n, e.id, p.id, 8, 8, n, 'real', 0, n
+  from engines e, protocols p, generate_series(1, 2) n;
+insert into campaign_tasks select c.id, t.id from campaigns c, tasks t;
+insert into sessions (id, campaign_id, engine_id, host, boot, pid, pid_started_s, meter, reality)
+select gen_random_uuid(), c.id, e.id, 'h', 'b', 1, 1, 'nvml', 'real' from campaigns c, engines e;
+insert into attempts (task_id, number, lease_id, session_id, closed_at, outcome)
+select t.id, 1, gen_random_uuid(), s.id, now(), 'ok' from tasks t, sessions s
+ where t.key = 'v1:1';
+update tasks t set state = 'done', lease_id = a.lease_id from attempts a where a.task_id = t.id;
+insert into windows (session_id, attempt_id, kind, ordinal, started_at, started_ns, duration_s,
+                     batches, requests, input_tokens, output_tokens, reality, energy_j,
+                     energy_method)
+select session_id, id, 'repeat', 0, now(), 1, 2, 1, 1, 8, 8, 'real', 16, 'nvml_counter'
+  from attempts
+"""
+
+
+def test_rows_of_an_older_store_took_the_defaults(bare: Store) -> None:
+    with bare.begin() as connection:
+        command.upgrade(schema._alembic(connection), "0002")
+        numbers = json.dumps({name: getattr(PROTOCOL, name) for name in PROTOCOL_FIELDS})
+        for statement in OLD_ROWS.replace("{numbers}", numbers).split(";"):
+            connection.exec_driver_sql(statement)
+    with pytest.raises(ConfigError, match=r"schema 0002, this program needs 0003"):
+        schema.check(bare)
+    schema.upgrade(bare)
+    (row,) = asked(bare, "select * from energy_per_output_token")
+    assert (row["joules_per_output_token"], row["workload"], row["mode"]) == (
+        2.0,
+        "8→8 x1",
+        "offline",
+    )
+    assert (row["arrival"], row["decoding"], row["lengths"]) == ("static", "greedy", "fixed")
+    (window,) = asked(bare, "select straddling, running_mean, counters, latencies from windows")
+    assert tuple(window.values()) == (0, None, {}, {})
+    (ids,) = asked(bare, "select campaign_id, engine_id, id from sessions")
+    claim = Leases(bare, LeasePolicy()).claim(*ids.values())
+    assert claim is not None
+    assert claim.workload == Workload(input_tokens=8, output_tokens=8, batch_size=2)
 
 
 def test_views_of_other_people_are_never_dropped(bare: Store) -> None:
@@ -268,6 +321,7 @@ ILLEGAL = {
     "windows_session_id_fkey": "update windows set session_id = gen_random_uuid()",
     "engines_weights_check": "update engines set weights = 'zero'",
     "engines_sizes_check": "update engines set board_count = 0",
+    "engines_mode_check": "update engines set mode = 'sometimes'",
     "campaign_tasks_task_id_fkey": "insert into campaign_tasks select id, 0 from campaigns",
 }
 COPY = "insert into attempts (task_id, number, lease_id, session_id, outcome, closed_at)"
@@ -283,6 +337,21 @@ def test_an_illegal_row_is_refused(rule: str, world: World) -> None:
         world.sql(ILLEGAL[rule].format(copy=COPY, phase=PHASE))
     assert isinstance(refused.value.orig, psycopg.Error)
     assert refused.value.orig.diag.constraint_name == rule
+
+
+@pytest.mark.parametrize(
+    ("rule", "text"),
+    [
+        ("engines_sizes_check", "update engines set speculative_tokens = 0"),
+        ("engines_sizes_check", "update engines set power_limit_w = 0"),
+        ("windows_counts_check", "update windows set straddling = -1"),
+        ("windows_counts_check", "update windows set running_mean = -1"),
+    ],
+)
+def test_a_number_that_cannot_be_is_refused(rule: str, text: str, world: World) -> None:
+    Holder(world).finish(world.leases)
+    with pytest.raises(IntegrityError, match=rule):
+        world.sql(text)
 
 
 def test_a_result_is_not_voided_behind_the_back_of_its_task(world: World) -> None:

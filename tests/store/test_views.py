@@ -13,7 +13,16 @@ import pytest
 from db.asking import shipped
 from db.embedded import EmbeddedPostgres
 from db.mending import Selection, void
-from db.readings import CpuEnergy, EnergyEstimate, Loaded, Window, WindowKind
+from db.readings import (
+    CpuEnergy,
+    EnergyEstimate,
+    Loaded,
+    Phase,
+    PhaseEnergy,
+    PhaseMethod,
+    Window,
+    WindowKind,
+)
 from db.records import EngineSpec, Reality, Task, Weights
 from db.results import describe_session, write_windows
 from db.store import Store
@@ -63,11 +72,13 @@ def real(
     engine: EngineSpec = TRAINED,
     batch_size: int = 2,
     replicate: int = 0,
+    **beyond: Any,
 ) -> tuple[Task, list[Window]]:
     """A task on a real board, and its repeats: 2 s, `batch_size` requests of 10 tokens each."""
     wanted = task(
-        batch_size, output_tokens=10, engine=engine, reality=Reality.REAL, replicate=replicate
-    )
+        batch_size, output_tokens=10, engine=engine, reality=Reality.REAL, replicate=replicate,
+        **beyond,
+    )  # fmt: skip
     windows = [
         repeat(
             n,
@@ -363,14 +374,48 @@ def test_replicates_of_one_session_say_nothing_between_sessions(world: World) ->
         replace(TRAINED, threads=4),
         replace(TRAINED, version="0.31.0"),
         replace(TRAINED, model=replace(TRAINED.model, commit="decade")),
+        replace(TRAINED, mode="online"),
+        replace(TRAINED, speculation="ngram"),
+        replace(TRAINED, speculative_tokens=4),
+        replace(TRAINED, draft=TRAINED.model),
+        replace(TRAINED, power_limit_w=200.0),
     ],
-    ids=["options", "threads", "version", "commit"],
-)
+    ids=["options", "threads", "version", "commit", "mode", "speculation", "speculative_tokens",
+         "draft", "power_limit_w"],
+)  # fmt: skip
 def test_configurations_that_differ_are_never_averaged(other: EngineSpec, world: World) -> None:
     measured(world, *real([60.0]))
     measured(world, *real([40.0], engine=other))
-    found = world.sql("select joules_per_output_token from energy_per_output_token order by 1")
-    assert [row.joules_per_output_token for row in found] == [2.0, 3.0]
+    for view, column, values in (
+        ("energy_per_output_token", "joules_per_output_token", [2.0, 3.0]),
+        ("energy_per_prompt", "joules_per_prompt", [20.0, 30.0]),
+        ("energy_wh", "wh_per_thousand_prompts", [20.0 / 3.6, 30.0 / 3.6]),
+    ):
+        found = world.sql(f"select {column} from {view} order by 1")
+        assert [tuple(row) for row in found] == [(pytest.approx(value),) for value in values]
+
+
+def test_an_average_stands_beside_its_whole_configuration(world: World) -> None:
+    engine = replace(
+        TRAINED, mode="online", speculation="draft_model", speculative_tokens=4,
+        draft=replace(MODEL, name="llama-tiny"), power_limit_w=200.0,
+    )  # fmt: skip
+    load = {"arrival": "closed", "requests": 64}
+    decode = PhaseEnergy(phase=Phase.DECODE, method=PhaseMethod.STEPS, duration_s=1.0, energy_j=5.0)
+    for replicate in (0, 1):
+        wanted_task, (window,) = real([60.0], engine=engine, replicate=replicate, **load)
+        measured(world, wanted_task, [replace(window, phases=(decode,))])
+    wanted = {
+        "model": "llama-small", "mode": "online", "speculation": "draft_model",
+        "speculative_tokens": 4, "draft": "llama-tiny", "power_limit_w": 200.0,
+        "workload": "8→10 x2 requests=64 arrival=closed", "arrival": "closed",
+        "requests_asked": 64, "rate_rps": None, "decoding": "greedy", "temperature": 1.0,
+    }  # fmt: skip
+    for view in ("energy_per_output_token", "energy_per_prompt", "energy_wh", "phase_energy"):
+        found = [row._mapping for row in world.sql(f"select * from {view}")]
+        averaged = [2] if view != "phase_energy" else [0, 1]
+        assert [{name: row[name] for name in wanted} for row in found] == [wanted] * len(averaged)
+        assert sorted(r.get("replicates", r.get("replicate")) for r in found) == averaged
 
 
 def test_energy_by_batch_size_is_one_line(world: World) -> None:
@@ -380,3 +425,64 @@ def test_energy_by_batch_size_is_one_line(world: World) -> None:
         "select batch_size, joules_per_output_token from energy_per_output_token order by 1"
     )
     assert [tuple(row) for row in found] == [(1, 3.0), (8, 1.0)]
+
+
+# ---- under load --------------------------------------------------------------------------------
+
+
+def served(**said: Sequence[Any]) -> tuple[Task, list[Window]]:
+    """Two repeats of 40 J and 60 J in 2 s each; 20 tokens of 2 requests. `said` is per repeat."""
+    wanted, windows = real([40.0, 60.0], arrival="poisson", rate_rps=2.5)
+    words = [dict(zip(said, values, strict=True)) for values in zip(*said.values(), strict=True)]
+    return wanted, [replace(w, **more) for w, more in zip(windows, words, strict=True)]
+
+
+def test_serving_tells_rates_percentiles_and_joules_per_request(world: World) -> None:
+    latencies = [
+        {"ttft_s": {"p50": 0.2, "p99": 1.0}, "tpot_s": {"p90": 0.03}, "e2e_s": {"p50": 2.0}},
+        {"ttft_s": {"p50": 0.4, "p99": 3.0}, "tpot_s": {"p90": 0.05}, "e2e_s": {"p50": 4.0}},
+    ]
+    good = [{"good_requests": 1.0, "drafts": 10.0}, {"good_requests": 2.0, "drafts": 15.0}]
+    measured(world, *served(requests=[2, 3], latencies=latencies, counters=good,
+                            straddling=[1, 2], running_mean=[3.0, 5.0]))  # fmt: skip
+    row = only(world, "serving")
+    assert (row.requests, row.straddling, row.running_mean) == (5, 3, 4.0)
+    assert (row.requests_per_s, row.goodput_rps) == (5 / 4, 3 / 4)
+    assert (row.ttft_p50_s, row.ttft_p99_s) == (pytest.approx(0.3), 2.0)
+    assert (row.tpot_p90_s, row.e2e_p50_s) == (pytest.approx(0.04), 3.0)
+    assert (row.ttft_p90_s, row.itl_p50_s) == (None, None)
+    assert (row.joules_per_request, row.joules_per_output_token) == (20.0, 2.5)
+    assert (row.arrival, row.rate_rps) == ("poisson", 2.5)
+    assert row.counters == {"good_requests": 3, "drafts": 25}
+    measurements = only(world, "measurements")
+    assert (measurements.counters, measurements.running_mean) == (row.counters, 4.0)
+    assert measurements.latencies["ttft_s"] == {"p50": pytest.approx(0.3), "p99": 2.0}
+
+
+def test_what_one_repeat_lacks_is_none_of_the_row(world: World) -> None:
+    latencies = [{"ttft_s": {"p50": 0.2, "p99": 1.0}}, {"ttft_s": {"p50": math.inf}}]
+    counters = [{"drafts": 10.0, "accepted": 3.0}, {"drafts": math.nan}]
+    measured(world, *served(latencies=latencies, counters=counters, running_mean=[3.0, None]))
+    row = only(world, "serving")
+    assert row.counters == {"drafts": None, "accepted": None}
+    assert (row.ttft_p50_s, row.ttft_p99_s, row.running_mean) == (None, None, None)
+    assert row.goodput_rps is None
+
+
+def test_without_counters_and_percentiles_there_are_none(world: World) -> None:
+    measured(world, *real([30.0]))
+    row = only(world, "measurements")
+    assert (row.counters, row.latencies, row.straddling) == ({}, {}, 0)
+
+
+def test_speculation_stands_beside_the_same_without(world: World) -> None:
+    looking = replace(TRAINED, speculation="ngram", speculative_tokens=4)
+    drafted = {f"vllm:spec_decode_num_{word}_tokens": n for word, n in
+               (("draft", 40.0), ("accepted", 10.0))}  # fmt: skip
+    for engine, energy_j, counters in [(looking, 20.0, drafted), (TRAINED, 30.0, {})]:
+        wanted, (window,) = real([energy_j], engine=engine)
+        measured(world, wanted, [replace(window, counters=counters)])
+    measured(world, *real([40.0], batch_size=8))
+    columns = "speculation, joules_per_output_token, acceptance"
+    found = world.sql(f"select {columns} from ({shipped()['speculation'].sql}) q")
+    assert [tuple(row) for row in found] == [(None, 1.5, None), ("ngram", 1.0, 0.25)]

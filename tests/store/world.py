@@ -46,8 +46,12 @@ def task(
     engine: EngineSpec = ENGINE,
     protocol: MeasurementProtocol = PROTOCOL,
     reality: Reality = Reality.SIMULATED,
+    **beyond: Any,
 ) -> Task:
-    work = Workload(input_tokens=input_tokens, output_tokens=output_tokens, batch_size=batch_size)
+    """A task; `beyond` its sizes, the fields of its workload."""
+    work = Workload(
+        input_tokens=input_tokens, output_tokens=output_tokens, batch_size=batch_size, **beyond
+    )
     key = task_key(engine_digest(engine), work, protocol, reality, replicate)
     return Task(
         key=key,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import fields
 from pathlib import Path
 
@@ -37,7 +38,7 @@ def test_a_bare_campaign_has_one_point() -> None:
 
 @pytest.mark.parametrize("grid", options("grid", [CONF]))
 def test_every_shipped_grid_loads(grid: str) -> None:
-    assert load([f"+grid={grid}"]).campaign == grid
+    assert load([f"+grid={grid}"]).campaign == grid.replace("/", ".")
 
 
 @pytest.mark.parametrize("protocol", options("protocol", [CONF]))
@@ -149,6 +150,109 @@ def test_blocks_can_be_dotted_or_nested_and_removed() -> None:
     assert "opt" not in load(["+grid=quickstart", "~blocks.opt"]).blocks
 
 
+def test_axes_that_vary_together_are_a_list_of_pairs() -> None:
+    pairs = "{board:l4,engine.tensor_parallel:2},{board:t4,engine:{dtype:float16}}"
+    found = load([f"blocks={{a:{{workload.batch_size:[1,2],each:[{pairs}]}},b:{{}}}}"]).blocks
+    assert list(found) == ["a.1", "a.2", "b"]
+    assert (found["a.1"].board, found["a.1"].tensor_parallel) == (("l4",), (2,))
+    assert (found["a.2"].board, found["a.2"].dtype) == (("t4",), ("float16",))
+    assert found["a.2"].tensor_parallel == (1,)
+    assert found["a.1"].batch_size == found["a.2"].batch_size == (1, 2)
+    assert "is no list of axes" in problems("blocks={a:{each:{board:l4}}}")[0]
+    assert problems("blocks={a:{each:[{baord:l4}]}}")[0].startswith(
+        "blocks.a.1.baord: no such axis"
+    )
+
+
+def test_two_grids_are_the_union_of_their_blocks_each_over_its_own_axes() -> None:
+    both = load(["+grid=[smoke,quickstart]"]).blocks
+    smoke, quickstart = load(["+grid=smoke"]).blocks, load(["+grid=quickstart"]).blocks
+    assert both == {"smoke": smoke["grid"], **quickstart}
+    narrowed = load(["+grid=[smoke,quickstart]", "workload.batch_size=3", "~blocks.opt"]).blocks
+    assert {axes.batch_size for axes in narrowed.values()} == {(3,)}
+    assert set(both) - set(narrowed) == {"opt"}
+
+
+def test_blocks_of_one_name_in_two_grids_are_both_kept(tmp_path: Path) -> None:
+    (tmp_path / "grid" / "deep").mkdir(parents=True)
+    for name, size in (("one", 2), ("deep/two", 3)):
+        (tmp_path / "grid" / f"{name}.yaml").write_text(
+            f"# @package _global_\nblocks: {{same: {{workload.batch_size: {size}}}}}\n"
+        )
+    found = load([f"hydra.searchpath=['file://{tmp_path}']", "+grid=[one,deep/two]"]).blocks
+    assert {name: axes.batch_size for name, axes in found.items()} == {
+        "same": (2,), "deep_two_same": (3,)
+    }  # fmt: skip
+
+
+SHIPPED = options("grid", [CONF])
+
+
+def test_the_blocks_of_the_shipped_grids_have_names_of_their_own() -> None:
+    """Hydra lays blocks of one name over one another: a union by `defaults` would mix them."""
+    names = Counter(
+        name
+        for grid in SHIPPED
+        for name in yaml.safe_load((CONF / "grid" / f"{grid}.yaml").read_text()).get("blocks", {})
+    )
+    assert [name for name, count in names.items() if count > 1] == []
+
+
+def test_full_holds_every_grid_of_a_paper_or_question_and_nothing_else() -> None:
+    parts = set(SHIPPED) - {"quickstart", "smoke", "simulated", "full", "energy_considerations"}
+    blocks = {}
+    for grid in parts:
+        blocks |= load([f"+grid={grid}"]).blocks
+    full = load(["+grid=full"])
+    assert full.blocks == blocks
+    assert (full.protocol.name, full.replicates) == ("default", 1)
+
+
+def test_each_shipped_grid_says_at_its_top_what_it_is_for() -> None:
+    for grid in SHIPPED:
+        lines = (CONF / "grid" / f"{grid}.yaml").read_text().splitlines()
+        assert lines[0] == "# @package _global_"
+        assert lines[1].startswith("# ")
+        if grid not in ("quickstart", "smoke", "simulated", "full"):
+            assert "arXiv:" in "".join(line for line in lines if line.startswith("#")), grid
+
+
+@pytest.mark.parametrize(
+    ("overrides", "key", "words"),
+    [
+        (["workload.rate_rps=2"], "workload.rate_rps", "has no use with workload.arrival=static"),
+        (["workload.arrival=poisson"], "workload.rate_rps", "write workload.rate_rps=2"),
+        (["workload.arrival=trace"], "workload.lengths", "name a trace"),
+        (["workload.arrival=closed", "engine.mode=offline"], "engine.mode", "engine.mode=auto"),
+        (["workload.beams=4"], "workload.beams", "write workload.decoding=beam"),
+        (["workload.decoding=beam"], "workload.beams", "write workload.beams=4"),
+        (["workload.temperature=0.7"], "workload.temperature", "write workload.decoding=sample"),
+        (["workload.top_p=0.9"], "workload.top_p", "write workload.decoding=sample"),
+        (["workload.decoding=sample", "workload.top_p=2"], "workload.top_p", "at most 1"),
+        (["engine.speculative_tokens=4"], "engine.speculative_tokens", "engine.speculation=ngram"),
+        (["engine.speculation=ngram"], "engine.speculative_tokens", "speculative_tokens=4"),
+        (["workload.requests=3", "workload.batch_size=[1,8]"], "workload.requests", "batch of 8"),
+        (["workload.prefix_tokens=128"], "workload.prefix_tokens", "less than"),
+        (["budget.price=3"], "budget.price", "needs prices"),
+    ],
+)  # fmt: skip
+def test_values_that_contradict_each_other_are_one_line(
+    overrides: list[str], key: str, words: str
+) -> None:
+    (line,) = problems(*overrides)
+    assert line.startswith(f"{key}: ")
+    assert words in line
+
+
+def test_contradictions_are_listed_with_every_other_problem() -> None:
+    found = problems("workload.rate_rps=2", "workload.beams=4", "engine.dtype=bf16",
+                     "workload.input_tokens=-1", "blocks={a:{workload.top_p:0.5}}")  # fmt: skip
+    assert [line.partition(":")[0] for line in found] == [
+        "engine.dtype", "workload.input_tokens", "workload.rate_rps", "workload.beams",
+        "blocks.a.workload.top_p",
+    ]  # fmt: skip
+
+
 def test_a_grid_without_plus_is_the_same_grid() -> None:
     assert load(["grid=smoke"]) == load(["+grid=smoke"])
 
@@ -174,11 +278,11 @@ def test_a_conf_folder_in_the_working_folder_is_never_used(
 
 def test_every_problem_is_listed_at_once() -> None:
     found = problems("workload.batch_size=-1", "workload.input_tokens=abc", "engine.dtype=bf16",
-                     "protocol.energy=maybe", "store.lease_s=0", "run.max_hours=soon")  # fmt: skip
+                     "protocol.energy=maybe", "store.lease_s=0", "budget.hours=soon")  # fmt: skip
     keys = [line.partition(":")[0] for line in found]
     assert sorted(keys) == sorted(
         ["workload.batch_size", "workload.input_tokens", "engine.dtype", "protocol.energy",
-         "store.lease_s", "store.beat_s", "run.max_hours"]
+         "store.lease_s", "store.beat_s", "budget.hours"]
     )  # fmt: skip
 
 

@@ -2,15 +2,28 @@
 
 from __future__ import annotations
 
+import ast
+import re
 from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
 import pytest
 
 from campaign.catalog import load_catalog
 from campaign.fit import Grid, engine_misfit, require_runnable, workload_misfit
 from db.errors import Infeasible
-from db.records import Board, EngineSpec, Exclusion, MeasurementProtocol, Reality, Task, Workload
-from workers.shape import shape_of
+from db.records import (
+    Board,
+    EngineSpec,
+    Exclusion,
+    MeasurementProtocol,
+    Reality,
+    Task,
+    Weights,
+    Workload,
+)
+from workers.shape import Shape, shape_of
 
 CATALOG = load_catalog()
 SMALL = Workload(input_tokens=64, output_tokens=32, batch_size=1)
@@ -20,10 +33,20 @@ PROTOCOL = MeasurementProtocol(
 )  # fmt: skip
 
 
-def engine(model: str, board: str, count: int = 1, **fields: object) -> EngineSpec:
+def engine(model: str, board: str, count: int = 1, /, **fields: object) -> EngineSpec:
     found = EngineSpec(model=CATALOG.model(model), backend="vllm", board=board, board_count=count,
                        tensor_parallel=count)  # fmt: skip
     return replace(found, **fields)
+
+
+#: What makes vLLM accept drafts at a rate that is set.
+SYNTHETIC = {"rejection_sample_method": "synthetic", "synthetic_acceptance_length": 2.5}
+
+
+def shape_in(model: str) -> Shape:
+    found = shape_of(model, CATALOG.model(model).architecture)
+    assert found is not None
+    return found
 
 
 def reason(spec: EngineSpec, workload: Workload | None = None) -> str | None:
@@ -52,10 +75,96 @@ def test_weights_that_exceed_the_group_do_not_fit() -> None:
 def test_a_batch_whose_cache_exceeds_the_group_does_not_fit() -> None:
     llama = engine("meta-llama/Llama-2-7b-hf", "l4")
     batch = Workload(input_tokens=2048, output_tokens=512, batch_size=16)
-    assert reason(llama, SMALL) is None
-    assert reason(llama, batch) == "memory"
-    assert reason(replace(llama, options={"kv_cache_dtype": "fp8"}), batch) is None
-    assert reason(llama, replace(batch, batch_size=8)) is None
+    assert reason(llama, batch) is None  # vLLM lets requests wait
+    assert reason(llama, replace(batch, input_tokens=30_000)) == "context_too_long"
+    static = replace(llama, backend="transformers")
+    assert reason(static, SMALL) is None
+    assert reason(static, batch) == "memory"
+    assert reason(static, replace(batch, batch_size=8)) is None
+    beams = replace(batch, batch_size=4, decoding="beam", beams=4)
+    assert reason(static, beams) == "memory"
+    assert reason(static, replace(beams, beams=2)) is None
+
+
+def test_one_request_has_to_fit_even_where_others_wait() -> None:
+    yarn = engine("NousResearch/Yarn-Mistral-7b-128k", "l4")
+    long = Workload(input_tokens=120_000, output_tokens=8, batch_size=4)
+    assert reason(yarn, long) == "memory"
+    assert reason(replace(yarn, options={"kv_cache_dtype": "fp8"}), long) is None
+    assert reason(yarn, replace(long, input_tokens=20_000)) is None
+
+
+@pytest.mark.parametrize(
+    ("board", "fields", "expected"),
+    [
+        ("a100-sxm-80gb", {"quantization": "fp8"}, "quantization"),
+        ("l4", {"quantization": "fp8"}, None),
+        ("h100-sxm-80gb", {"quantization": "fp8"}, None),
+        ("mi300x", {"quantization": "fp8"}, None),  # of another vendor nothing is concluded
+        ("l4", {"quantization": "bitsandbytes"}, "quantization"),
+        ("l4", {"quantization": "bitsandbytes", "version": "0.9.2"}, None),
+        ("l4", {"quantization": "awq"}, "quantization"),  # random weights are not quantized
+        ("cpu:x:2", {"quantization": "fp8"}, "quantization"),
+        ("l4", {"quantization": "fp8", "backend": "transformers"}, "quantization"),
+        ("l4", {"power_limit_w": 73.0}, "power_limit"),
+        ("l4", {"power_limit_w": 60.0}, None),
+        ("cpu:x:2", {"power_limit_w": 60.0}, "power_limit"),
+        ("l4", {"backend": "transformers", "tensor_parallel": 2}, "no_tensor_parallel"),
+        ("l4", {"backend": "transformers", "mode": "online"}, "offline_engine"),
+        ("l4", {"backend": "simulated", "speculation": "ngram"}, "simulated_limit"),
+        ("l4", {"speculation": "ngram"}, "artefact"),
+        ("l4", {"speculation": "ngram", "options": SYNTHETIC}, None),
+        ("cpu:x:2", {"speculation": "ngram", "options": SYNTHETIC}, "artefact"),
+        ("l4", {"options": SYNTHETIC}, "no_speculation"),
+    ],
+)  # fmt: skip
+def test_what_a_backend_or_board_cannot_do(
+    board: str, fields: dict[str, Any], expected: str | None
+) -> None:
+    assert reason(engine("Qwen/Qwen2.5-0.5B", board, **fields)) == expected
+
+
+def test_awq_of_real_weights_needs_turing() -> None:
+    real = replace(CATALOG.model("Qwen/Qwen2.5-0.5B"), weights=Weights.REAL, commit="abc")
+    awq = {"model": real, "quantization": "awq", "dtype": "float16"}
+    assert reason(engine("gpt2", "v100-sxm-16gb", **awq)) == "quantization"
+    assert reason(engine("gpt2", "t4", **awq)) is None
+    speculating = {"model": real, "speculation": "ngram"}
+    assert reason(engine("gpt2", "l4", **speculating)) is None
+
+
+@pytest.mark.parametrize(
+    ("fields", "work", "expected"),
+    [
+        ({"backend": "transformers"}, {"arrival": "at_once"}, "no_continuous_batching"),
+        ({"backend": "transformers"}, {"arrival": "closed"}, "offline_engine"),
+        ({"backend": "transformers"}, {"decoding": "beam", "beams": 4}, None),
+        ({"backend": "transformers", "speculation": "ngram"}, {"batch_size": 2},
+         "speculation_batch"),
+        ({"backend": "transformers", "speculation": "ngram"}, {}, None),
+        ({"backend": "simulated"}, {"arrival": "poisson", "rate_rps": 1.0}, "offline_engine"),
+        ({"backend": "simulated"}, {"decoding": "sample"}, "simulated_limit"),
+        ({}, {"decoding": "beam", "beams": 4}, None),
+        ({}, {"decoding": "beam", "beams": 4, "lengths": "azure-2023-conv"}, "no_beam_search"),
+        ({"speculation": "ngram"}, {"decoding": "beam", "beams": 4}, "no_beam_search"),
+        ({"mode": "online"}, {"decoding": "beam", "beams": 4}, "no_beam_search"),
+        ({"mode": "online"}, {"arrival": "closed"}, None),
+    ],
+)  # fmt: skip
+def test_what_a_backend_cannot_be_asked_for(
+    fields: dict[str, Any], work: dict[str, Any], expected: str | None
+) -> None:
+    asked = replace(SMALL, **work)
+    assert reason(engine("Qwen/Qwen2.5-0.5B", "l4", **fields), asked) == expected
+
+
+def test_a_draft_has_the_vocabulary_of_its_target_and_takes_memory() -> None:
+    target, board = engine("meta-llama/Llama-3.1-8B", "l4"), CATALOG.board("l4")
+    shape, one = shape_in("meta-llama/Llama-3.1-8B"), shape_in("meta-llama/Llama-3.2-1B")
+    other, large = shape_in("Qwen/Qwen2.5-0.5B"), shape_in("meta-llama/Meta-Llama-3-70B")
+    assert engine_misfit(target, board, shape, one) is None
+    assert (engine_misfit(target, board, shape, other) or ("",))[0] == "draft_vocabulary"
+    assert (engine_misfit(target, board, shape, large) or ("",))[0] == "memory"
 
 
 def test_a_context_beyond_the_model_does_not_fit() -> None:
@@ -113,3 +222,25 @@ def test_a_grid_of_exclusions_says_why() -> None:
                          detail="t4 does not compute in bfloat16", points=4)  # fmt: skip
     with pytest.raises(Infeasible, match=r"excluded \(dtype 4\); for example t4 does not"):
         require_runnable(grid(exclusions=(left_out,)), {"t4": 1})
+
+
+# ---- words ------------------------------------------------------------------------------------
+
+ROOT = Path(__file__).parents[2]
+
+
+def words(file: Path) -> set[str]:
+    """The reasons that a module gives: the first of every pair that begins with a word."""
+    pairs = (n for n in ast.walk(ast.parse(file.read_text())) if isinstance(n, ast.Tuple))
+    firsts = (pair.elts[0] for pair in pairs if len(pair.elts) == 2)
+    texts = (first.value for first in firsts if isinstance(first, ast.Constant))
+    return {t for t in texts if isinstance(t, str) and re.fullmatch(r"[a-z_]+", t)}
+
+
+def test_every_reason_stands_in_the_documentation_with_its_source() -> None:
+    found = words(ROOT / "campaign" / "fit.py") | words(ROOT / "campaign" / "grid.py")
+    assert {"dtype", "memory", "artefact", "not_installed", "not_fetched"} <= found
+    guide = (ROOT / "docs" / "grids.md").read_text(encoding="utf-8")
+    table = guide.partition("## What is left out")[2].partition("\n## ")[0]
+    rows = [line.split("|")[1] for line in table.splitlines() if line.startswith("| `")]
+    assert {word for cell in rows for word in re.findall(r"`(\w+)`", cell)} == found

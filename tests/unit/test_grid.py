@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import csv
+import json
 from collections import Counter
+from itertools import combinations
+from math import prod
 
 import pytest
 from hypothesis import given, settings
@@ -12,8 +16,9 @@ from campaign.catalog import load_catalog
 from campaign.config import load
 from campaign.fit import Grid
 from campaign.grid import expand
+from campaign.overrides import CONF
 from db.errors import ConfigError
-from db.records import Board, Reality, Weights
+from db.records import Board, Reality, Task, Weights
 
 HERE = Board(slug="cpu:xeon:2", memory_bytes=24 * 2**30)
 CATALOG = load_catalog()
@@ -177,3 +182,159 @@ def test_auto_takes_the_number_format_a_board_is_fast_in() -> None:
     assert {t.engine.board: t.engine.dtype for t in found.tasks} == {
         "t4": "float16", "l4": "bfloat16", "cpu:old:2": "float32",
     }  # fmt: skip
+
+
+# ---- how requests arrive, and how their tokens are chosen --------------------------------------
+
+
+def test_an_engine_is_loaded_in_the_mode_that_its_arrivals_need() -> None:
+    both = grid("workload.arrival=[static,at_once,closed,poisson]", "workload.rate_rps=[1,2]")
+    assert {(t.engine.mode, t.workload.arrival, t.workload.rate_rps) for t in both.tasks} == {
+        ("offline", "static", None), ("offline", "at_once", None), ("online", "closed", None),
+        ("online", "poisson", 1.0), ("online", "poisson", 2.0),
+    }  # fmt: skip
+    # Nobody but the engine holds back requests that come by themselves.
+    places = {(t.workload.arrival, t.engine.options.get("max_num_seqs")) for t in both.tasks}
+    assert places == {("static", None), ("at_once", None), ("closed", None), ("poisson", 1)}
+    assert len({id(t.engine) for t in both.tasks}) == 3
+    assert (
+        load(["workload.arrival=[static,poisson]", "workload.rate_rps=[1,2]"]).blocks["grid"].points
+        == 3
+    )
+    online = grid("engine.mode=[auto,online]")
+    assert sorted(t.engine.mode for t in online.tasks) == ["offline", "online"]
+
+
+def test_a_list_longer_than_the_batch_has_an_engine_of_its_own_per_batch_size() -> None:
+    asked = ("workload.arrival=at_once", "workload.batch_size=[2,4]", "workload.requests=[4,16]")
+    for task in grid(*asked).tasks:
+        size, requests = task.workload.batch_size, task.workload.requests
+        most = task.engine.options.get("max_num_seqs")
+        assert most == (None if requests == size else size)
+    found = grid(*asked, "engine.options.vllm.max_num_seqs=4")
+    assert {e.workload.batch_size for e in found.exclusions if e.workload} == {2}
+    assert {e.reason for e in found.exclusions} == {"batch_limit"}
+
+
+def test_values_without_a_use_make_no_points() -> None:
+    found = grid("workload.decoding=[greedy,beam,sample]", "workload.beams=[2,4]",
+                 "workload.temperature=[0.7,1.0]", "workload.top_p=[0.9,1.0]")  # fmt: skip
+    asked = {(t.workload.decoding, t.workload.beams, t.workload.temperature, t.workload.top_p)
+             for t in found.tasks}  # fmt: skip
+    assert len(asked) == len(found.tasks) == 1 + 2 + 4
+    assert ("greedy", 1, 1.0, 1.0) in asked
+    assert ("beam", 4, 1.0, 1.0) in asked
+    assert ("sample", 1, 0.7, 0.9) in asked
+
+
+def test_a_draft_is_a_model_of_the_catalogue_with_the_weights_of_its_target() -> None:
+    found = grid("model=meta-llama/Llama-3.1-8B", "weights=real", "board=h100-sxm-80gb",
+                 "engine.speculation=[null,ngram,meta-llama/Llama-3.2-1B]",
+                 "engine.speculative_tokens=[2,4]")  # fmt: skip
+    assert len(found.tasks) == 1 + 2 + 2
+    drafts = [t.engine for t in found.tasks if t.engine.speculation == "draft_model"]
+    assert {(e.draft and e.draft.name, e.draft and e.draft.weights) for e in drafts} == {
+        ("meta-llama/Llama-3.2-1B", Weights.REAL)
+    }
+    assert sorted(e.speculative_tokens or 0 for e in drafts) == [2, 4]
+    with pytest.raises(ConfigError, match="model gpt3: not in the catalogue"):
+        grid("engine.speculation=gpt3", "engine.speculative_tokens=4")
+
+
+def test_the_commit_of_a_draft_is_part_of_the_key() -> None:
+    asked = load(["model=meta-llama/Llama-3.1-8B", "weights=real", "board=h100-sxm-80gb",
+                  "engine.speculation=meta-llama/Llama-3.2-1B",
+                  "engine.speculative_tokens=4"])  # fmt: skip
+    name = "meta-llama/Llama-3.2-1B"
+    keys = {expand(asked, CATALOG, [HERE], {name: c}).tasks[0].key for c in ("abc", "def")}
+    assert len(keys) == 2
+
+
+def test_lengths_that_nobody_knows_and_lengths_that_leave_nothing_are_refused() -> None:
+    with pytest.raises(ConfigError, match="lengths=sumarisation is none of fixed, translation"):
+        grid("workload.lengths=sumarisation")
+    with pytest.raises(ConfigError, match="arrival=trace needs the times of a trace"):
+        grid("workload.lengths=translation", "workload.arrival=trace")
+    with pytest.raises(ConfigError, match=r"blocks\.a\.workload: output_tokens=8"):
+        grid("blocks={a:{workload:{lengths:translation,output_tokens:8}}}")
+    with pytest.raises(ConfigError, match="nowhere"):
+        grid("workload.lengths=./nowhere.csv")
+
+
+def test_a_trace_that_is_not_fetched_is_excluded_where_it_runs() -> None:
+    asked = load(["workload.lengths=[azure-2023-conv,translation]"])
+    found = expand(asked, CATALOG, (HERE,), absent={"azure-2023-conv": "fetch it"})
+    assert [t.workload.lengths for t in found.tasks] == ["translation"]
+    assert [(e.reason, e.detail) for e in found.exclusions] == [("not_fetched", "fetch it")]
+
+
+def test_a_hub_model_that_cannot_be_had_leaves_out_its_engines_and_no_others() -> None:
+    target, draft = "meta-llama/Llama-3.1-8B", "meta-llama/Llama-3.2-1B"
+    asked = load([f"model=[{target},gpt2]", "weights=real", "board=h100-sxm-80gb",
+                  f"engine.speculation=[null,{draft}]", "engine.speculative_tokens=4"])  # fmt: skip
+    found = expand(asked, CATALOG, [HERE], absent={draft: "gated"})
+    assert {(t.engine.model.name, t.engine.draft) for t in found.tasks} == {
+        (target, None), ("openai-community/gpt2", None)
+    }  # fmt: skip
+    reasons = {(e.engine.model.name, e.reason, e.detail) for e in found.exclusions}
+    assert (target, "missing_weights", "gated") in reasons
+
+
+# ---- what the shipped grids cover --------------------------------------------------------------
+
+
+def catalogued(file: str) -> list[dict[str, str]]:
+    with (CONF / "catalog" / file).open(newline="", encoding="utf-8") as stream:
+        return list(csv.DictReader(stream))
+
+
+def test_prompts_to_power_covers_its_models_ablations_and_board_configurations() -> None:
+    blocks = load(["+grid=prompts_to_power"]).blocks
+    shapes = {json.dumps(CATALOG.model(name).architecture, sort_keys=True)
+              for axes in blocks.values() for name in axes.model}  # fmt: skip
+    roots = [row["hf_id"] for row in catalogued("models.csv") if "C" in row["papers"]]
+    changed = [f"{r['base']}@{r['size']}={r['value']}" for r in catalogued("ablations.csv")]
+    assert (len(roots), len(changed)) == (55, 100)
+    wanted = {json.dumps(CATALOG.model(name).architecture, sort_keys=True)
+              for name in (*roots, *changed)}  # fmt: skip
+    assert shapes == wanted
+    groups = {(axes.board[0], axes.tensor_parallel[0])
+              for name, axes in blocks.items() if name.startswith("tokens.")}  # fmt: skip
+    assert groups == {(r["board"], int(r["count"])) for r in catalogued("configurations.csv")}
+    assert len(groups) == 21
+
+
+def test_energy_considerations_covers_its_boards_and_models() -> None:
+    settings = load(["+grid=energy_considerations"])
+    assert set(settings.boards) == {"rtx-a6000", "rtx-6000-ada", "a100-pcie-80gb"}
+    known = {CATALOG.model(name).architecture["vocab_size"] for name in settings.models}
+    assert known == {128256, 152064, 50304}  # Llama 3, Qwen, OLMo
+    lengths = {name for axes in settings.blocks.values() for name in axes.lengths}
+    assert {row["name"] for row in catalogued("tasks.csv")} < lengths
+
+
+# ---- the design of the joint optimisations ----------------------------------------------------
+
+
+def levels(task: Task) -> tuple[int, ...]:
+    """The five factors of a point, each as -1 or 1."""
+    engine = task.engine
+    second = (engine.tensor_parallel == 2, task.workload.arrival == "at_once",
+              engine.options["enforce_eager"] is True, engine.quantization == "fp8",
+              engine.speculation is not None)  # fmt: skip
+    return tuple(1 if it_is else -1 for it_is in second)
+
+
+def test_every_main_effect_and_two_factor_interaction_can_be_told_apart() -> None:
+    found = grid("+grid=joint_optimizations", here=())
+    assert not found.exclusions
+    for batch in (8, 64):
+        runs = [levels(task) for task in found.tasks if task.workload.batch_size == batch]
+        assert len(runs) == len(set(runs)) == 16
+        effects = [c for size in (0, 1, 2) for c in combinations(range(5), size)]
+        columns = {c: [prod(run[factor] for factor in c) for run in runs] for c in effects}
+        assert len(columns) == 1 + 5 + 10
+        for one, other in combinations(effects, 2):
+            assert sum(a * b for a, b in zip(columns[one], columns[other], strict=True)) == 0, (
+                f"{one} cannot be told from {other}"
+            )

@@ -35,7 +35,15 @@ REAL = EngineSpec(
     dtype="float16",
     quantization="fp8",
 )
+SERVER = replace(
+    REAL, mode="online", speculation="draft_model", speculative_tokens=4, power_limit_w=250.0,
+    draft=ModelSpec(name="a/small", weights=Weights.REAL, commit="4567cdef"),
+)  # fmt: skip
 WORKLOAD = Workload(input_tokens=64, output_tokens=32, batch_size=8)
+LOAD = replace(
+    WORKLOAD, requests=256, lengths="alpaca", prefix_tokens=16, arrival="poisson", rate_rps=2.5,
+    decoding="sample", temperature=0.7, top_p=0.9,
+)  # fmt: skip
 QUICK = MeasurementProtocol(
     name="quick", window_s=2.0, repeats=3, repeats_max=3, interval_target=0.05, warmup_max=4,
     warmup_agree=2, warmup_tolerance=0.2, idle_s=2.0,
@@ -66,6 +74,7 @@ def key(
             key(REAL, protocol=THOROUGH),
             "v1:22e9765d7b76fa1a73b82e6e005046967318aa3a26ee8a37c1855b3add723867",
         ),
+        (key(SERVER, LOAD), "v1:2e623fe59106f3717cd59428068ba26606d97ed1193a2a411c73780acf67dc1e"),
         (
             key(reality=Reality.SIMULATED, replicate=3),
             "v1:89ef24b2a0b051c39c99de41fa24d21bd87ebc2eb536d4056ff0a3720a9ca0f6",
@@ -74,6 +83,12 @@ def key(
 )
 def test_keys_are_what_they_have_always_been(found: str, pinned: str) -> None:
     assert found == pinned
+
+
+def test_a_field_that_was_added_later_leaves_out_its_default() -> None:
+    chosen = {f.name: f.default for f in fields(Workload)[3:]}
+    assert key(workload=replace(WORKLOAD, **chosen)) == key()
+    assert key(replace(RANDOM, mode="offline", speculation=None, draft=None)) == key()
 
 
 @given(st.permutations(sorted(LLAMA)), st.permutations(sorted(RANDOM.options)))
@@ -99,6 +114,13 @@ CHANGES = {
     "dtype": "float16", "quantization": "awq", "tensor_parallel": 2, "threads": 1,
     "options": {"enforce_eager": False, "max_num_seqs": 16},
     "model": replace(RANDOM.model, architecture={**LLAMA, "hidden_size": 577}),
+    "mode": "online", "speculation": "ngram", "speculative_tokens": 4, "draft": RANDOM.model,
+    "power_limit_w": 200.0,
+}  # fmt: skip
+WORK_CHANGES = {
+    "input_tokens": 65, "output_tokens": 33, "batch_size": 9, "requests": 64, "lengths": "alpaca",
+    "prefix_tokens": 4, "arrival": "poisson", "rate_rps": 2.5, "decoding": "sample", "beams": 4,
+    "temperature": 0.7, "top_p": 0.9,
 }  # fmt: skip
 
 
@@ -106,6 +128,19 @@ def test_every_field_of_an_engine_changes_the_key() -> None:
     assert set(CHANGES) == {f.name for f in fields(EngineSpec)}
     keys = {key(replace(RANDOM, **{name: value})) for name, value in CHANGES.items()}
     assert len(keys | {key()}) == len(CHANGES) + 1
+
+
+def test_every_field_of_a_workload_changes_the_key() -> None:
+    assert set(WORK_CHANGES) == {f.name for f in fields(Workload)}
+    keys = {key(workload=replace(WORKLOAD, **{n: value})) for n, value in WORK_CHANGES.items()}
+    assert len(keys | {key()}) == len(WORK_CHANGES) + 1
+
+
+def test_a_draft_is_its_commit_or_its_shape_like_any_model() -> None:
+    real = replace(REAL, draft=REAL.model)
+    drafts = [None, REAL.model, replace(REAL.model, commit="4567"), RANDOM.model]
+    assert len({key(replace(REAL, draft=draft)) for draft in drafts}) == len(drafts)
+    assert key(replace(real, draft=replace(REAL.model, folder="/else/where"))) == key(real)
 
 
 def test_every_number_of_the_protocol_changes_the_key() -> None:

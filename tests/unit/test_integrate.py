@@ -216,6 +216,34 @@ def test_a_value_read_again_and_again_is_one_sample_per_period():
     assert often.half_width_j == pytest.approx(once.half_width_j, rel=0.05)
 
 
+def test_a_power_that_lasts_does_not_make_the_sensor_slow():
+    """Its updates cannot be seen while it stays the same: it looks like a period of a second."""
+    times = [T0 + i * S // 10 for i in range(21)]
+    steady = [100.0] * 11 + [300.0] * 10
+    slow, known = (Sensor(period_s=period_s) for period_s in (1.0, 0.1))
+    found = integrate(times, steady, (T0 + S // 4, T0 + 3 * S // 4), max_gap_ns=S, sensor=slow)
+    assert found.samples == 5
+    assert found.half_width_j > 0.02 * found.energy_j
+    window = (T0 + S // 2, T0 + 3 * S // 2)
+    assert integrate(times, steady, window, max_gap_ns=S, sensor=slow) == integrate(
+        times, steady, window, max_gap_ns=S, sensor=known
+    )
+
+
+def test_a_value_that_lasted_while_updates_were_watched_for_was_seen_by_each():
+    """Where they were not, the power may have climbed ever since the last read."""
+    times = [T0 + ms * S // 1000 for ms in (0, 100, 200, 270, 370, 470, 570)]
+    step = [100.0] * 3 + [400.0] * 4
+    window = (T0 + S // 20, T0 + S // 2)
+    watched, unwatched = (
+        integrate(times, step, window, max_gap_ns=S,
+                  sensor=Sensor(period_s=0.02, unsure_s=unsure_s)) for unsure_s in (0.005, 0.05)
+    )  # fmt: skip
+    exact_j = 0.22 * 100 + 0.23 * 400
+    assert watched.energy_j == pytest.approx(exact_j, abs=0.01 * 300)
+    assert unwatched.energy_j - exact_j > 0.03 * 300
+
+
 def test_samples_that_are_old_are_moved_back_in_time():
     times = [T0 + i * S // 10 for i in range(41)]
     rising = [100.0 + 10 * i for i in range(41)]
@@ -232,6 +260,25 @@ def test_samples_of_an_unsure_age_have_wider_edges():
     sharp = integrate(times, step, window, max_gap_ns=S)
     blurred = integrate(times, step, window, max_gap_ns=S, sensor=Sensor(unsure_s=0.5))
     assert math.hypot(blurred.half_width_j, 0.0) >= math.hypot(sharp.half_width_j, 150.0)
+
+
+def test_samples_that_may_all_be_late_are_wrong_by_what_the_power_changed_over_the_window():
+    times = [T0 + i * S // 10 for i in range(41)]
+    step = [100.0] * 20 + [400.0] * 21
+    window = (T0 + S, T0 + 3 * S)  # the power is steady around both edges
+    sharp = integrate(times, step, window, max_gap_ns=S)
+    blurred = integrate(times, step, window, max_gap_ns=S, sensor=Sensor(unsure_s=0.2))
+    assert blurred.half_width_j == pytest.approx(math.hypot(sharp.half_width_j, 0.2 * 300))
+
+
+def test_the_updates_of_a_fast_sensor_may_be_seen_late_and_those_between_not_at_all():
+    times = [T0 + i * S // 50 for i in range(101)]
+    step = [100.0] * 50 + [400.0] * 51
+    window = (T0 + S // 2, T0 + 3 * S // 2)
+    found = integrate(times, step, window, max_gap_ns=S,
+                      sensor=Sensor(period_s=0.02, unsure_s=0.005))  # fmt: skip
+    between_j = math.hypot(0.48 * 0.02 * 300, 0.52 * 250 / 50)
+    assert found.half_width_j >= math.hypot(1.4 * between_j, 0.02 * 300)
 
 
 @unhurried

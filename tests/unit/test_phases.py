@@ -27,6 +27,7 @@ from db.readings import (
     WindowKind,
 )
 from db.records import Board, EngineSpec, MeasurementProtocol, ModelSpec, Reality, Weights, Workload
+from workers.engines.engine import alike
 from workers.engines.simulated import open_simulated
 from workers.meters.counting import Edge
 from workers.meters.curve import CounterCurve, Curve, SampledCurve, curve_of
@@ -620,7 +621,7 @@ def test_a_simulated_course_is_of_its_window_alone() -> None:
     engine.load()
     for _ in range(2):
         meter.open()
-        engine.generate([[20] * 64] * 4, 16)
+        engine.generate(alike([[20] * 64] * 4, 16))
         read = meter.close()
         one, other = meter.curves()
         assert one == other

@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -13,9 +14,10 @@ import yaml
 from campaign.catalog import load_catalog
 from campaign.config import load
 from campaign.grid import expand
-from campaign.plan import check_budget, describe
+from campaign.hours import Efforts
+from campaign.outlook import check_budget, describe
 from db.errors import Infeasible
-from db.records import Board
+from db.records import ARRIVALS, DECODINGS, Board
 
 ROOT = Path(__file__).parents[2]
 HERE = Board(slug="cpu:xeon:2", memory_bytes=24 * 2**30)
@@ -29,7 +31,7 @@ def plan(*arguments: str) -> subprocess.CompletedProcess[str]:
     )  # fmt: skip
 
 
-def described(*overrides: str, done: int | None = None, boards: int = 1) -> dict[str, object]:
+def described(*overrides: str, done: int | None = None, boards: int = 1) -> dict[str, Any]:
     settings = load(overrides)
     grid = expand(settings, load_catalog(), [HERE])
     keys = None if done is None else {task.key for task in grid.tasks[:done]}
@@ -95,10 +97,11 @@ def test_a_grid_of_nothing_but_exclusions_is_shown_and_ends_with_three() -> None
 
 
 def test_a_plan_over_budget_is_shown_and_ends_with_three() -> None:
-    result = plan("+grid=quickstart", "run.max_hours=0.001", "--json")
+    result = plan("+grid=quickstart", "budget.gpu_hours=0.001", "--json")
     assert result.returncode == 3
     assert json.loads(result.stdout)["tasks"] == 12
-    assert "more than run.max_hours=0.001" in result.stderr
+    (line,) = result.stderr.splitlines()
+    assert "GPU-hours, more than budget.gpu_hours=0.001; narrow an axis or raise" in line
 
 
 def test_asking_a_store_that_is_not_there_counts_zero_and_makes_none(tmp_path: Path) -> None:
@@ -108,25 +111,102 @@ def test_asking_a_store_that_is_not_there_counts_zero_and_makes_none(tmp_path: P
     assert not store.exists()
 
 
-def test_hours_are_windows_and_idle_windows() -> None:
-    found = described("protocol=publication", "workload.batch_size=[1,2]")
-    whole_and_prefill = 2 * 5 * 30 * 2
-    assert found["estimated_hours"] == pytest.approx((whole_and_prefill + 180) / 3600, abs=1e-4)
-    assert "lower bound" in str(found["estimate"])
-    steps = described("protocol=publication", "protocol.phases=steps", "workload.batch_size=[1,2]")
-    assert steps["estimated_hours"] == pytest.approx((300 + 180) / 3600, abs=1e-4)
+H100 = ("board=h100-sxm-80gb", "model=meta-llama/Llama-3.1-8B")
+
+
+def test_hours_are_loads_warm_up_windows_and_idle_windows() -> None:
+    found = described(*H100, "protocol.phases=none", "protocol.warmup_max=0")
+    windows, idle, weights = 3 * 5, 3 * 10, 16.06 / 2
+    assert found["estimated_hours"] == pytest.approx(
+        (windows + idle + 30 + weights) / 3600, rel=0.05
+    )
+    assert found["engine_loads"] == 1
+    warm = described(*H100, "protocol.phases=none")["estimated_hours"]
+    twice = described(*H100, "protocol.phases=both")["estimated_hours"]
+    assert found["estimated_hours"] < warm < twice
+
+
+def test_a_batch_longer_than_a_window_takes_its_own_time() -> None:
+    grid = expand(load([*H100, "workload.output_tokens=[64,4096]"]), load_catalog(), [])
+    short, long = sorted(grid.tasks, key=lambda task: task.workload.output_tokens)
+    efforts = Efforts(grid.boards)
+    assert efforts.task(short).seconds < 20
+    assert efforts.task(long).seconds > 3 * 4096 * 0.004
+
+
+def test_many_requests_take_as_many_batches() -> None:
+    overrides = (*H100, "workload.batch_size=8", "workload.requests=[8,1024]",
+                 "workload.output_tokens=1024", "protocol.warmup_max=0")  # fmt: skip
+    grid = expand(load(overrides), load_catalog(), [])
+    few, many = sorted(grid.tasks, key=lambda task: task.workload.requests or 0)
+    efforts = Efforts(grid.boards)
+    assert efforts.task(many).seconds == pytest.approx(128 * efforts.task(few).seconds, rel=0.5)
+    assert efforts.task(many).energy_j > 50 * efforts.task(few).energy_j
+
+
+def test_requests_take_as_long_as_they_need_to_arrive() -> None:
+    rates = (*H100, "workload.requests=100", "workload.arrival=poisson",
+             "workload.rate_rps=0.1", "protocol.warmup_max=0")  # fmt: skip
+    grid = expand(load(rates), load_catalog(), [])
+    assert Efforts(grid.boards).task(grid.tasks[0]).seconds == pytest.approx(3 * 1000)
+
+
+def test_energy_lies_between_idle_and_its_ceiling() -> None:
+    found = described(*H100, "workload.batch_size=[1,64]")
+    hours = found["gpu_hours"]
+    assert (
+        0.07 * hours < found["kwh"] < found["kwh_ceiling"] == pytest.approx(0.7 * hours, rel=1e-3)
+    )
+    capped = described(*H100, "workload.batch_size=[1,64]", "engine.power_limit_w=350")
+    assert capped["kwh_ceiling"] == pytest.approx(0.35 * capped["gpu_hours"], rel=1e-3)
+
+
+def test_what_is_not_known_is_none_and_never_zero() -> None:
+    found = described("+grid=quickstart")
+    assert (found["kwh"], found["kwh_ceiling"], found["carbon_g"]) == (None, None, None)
+    assert found["tasks_without_energy"] == 12
+    assert (found["price"], found["boards_without_price"]) == (None, [HERE.slug])
+
+
+def test_price_and_carbon_are_said_where_they_are_configured() -> None:
+    said = ("run.price_per_gpu_hour.h100-sxm-80gb=3", "run.carbon_intensity_g_per_kwh=200")
+    found = described("model=gpt2", "board=[h100-sxm-80gb,l4]", *said)
+    by_board = found["by_board"]
+    assert found["price"] == pytest.approx(3 * by_board["h100-sxm-80gb"]["gpu_hours"], rel=1e-3)
+    assert found["boards_without_price"] == ["l4"]
+    assert found["carbon_g"] == pytest.approx(200 * found["kwh"], rel=1e-3)
+
+
+def test_a_node_for_each_session_idles_its_other_boards() -> None:
+    found = described(*H100, "engine.tensor_parallel=2")
+    idled = found["isolation"]["idled_gpu_hours"]
+    assert idled == pytest.approx(3 * found["gpu_hours"], rel=1e-3)  # six of eight, beside two
+    assert described(*H100, "run.boards_per_node=1")["isolation"]["idled_gpu_hours"] == 0
+
+
+def test_weights_are_counted_once_per_model_and_number_format() -> None:
+    once = described(*H100, "workload.batch_size=[1,2]")["weights_gb"]
+    assert once == pytest.approx(16.06, rel=0.01)
+    assert described(*H100, "engine.tensor_parallel=[1,2]")["weights_gb"] == once
+    both = described(*H100, "engine.dtype=[bfloat16,float16]")["weights_gb"]
+    assert both == pytest.approx(2 * once, rel=0.01)
 
 
 def test_hours_shrink_with_what_is_done_and_with_boards() -> None:
-    whole = described("+grid=quickstart")["estimated_hours"]
+    whole = described("+grid=quickstart")
     some = described("+grid=quickstart", done=6)
     assert some["done"] == 6
-    assert isinstance(whole, float)
-    assert isinstance(some["estimated_hours"], float)
-    assert some["estimated_hours"] < whole
-    two = described("+grid=quickstart", boards=2)["estimated_hours"]
-    assert two == pytest.approx(whole / 2, abs=1e-4)
+    assert some["gpu_hours"] < whole["gpu_hours"]
+    two = described("+grid=quickstart", boards=2)
+    assert two["estimated_hours"] == pytest.approx(whole["estimated_hours"] / 2, rel=1e-3)
+    assert two["gpu_hours"] == whole["gpu_hours"]
     assert described("+grid=quickstart", done=12)["estimated_hours"] == 0
+
+
+def test_boards_that_are_not_here_are_one_group() -> None:
+    found = described(*H100, "engine.tensor_parallel=[1,4]")["by_board"]["h100-sxm-80gb"]
+    assert found["boards"] == 4
+    assert found["wall_hours"] >= found["gpu_hours"] / 4
 
 
 def test_simulated_boards_have_no_hours() -> None:
@@ -145,7 +225,62 @@ def test_an_open_commit_is_said() -> None:
 
 
 def test_the_budget_is_for_what_is_left() -> None:
-    settings = load(["+grid=quickstart", "run.max_hours=0.015"])
-    with pytest.raises(Infeasible, match=r"at least 0\.02 h"):
+    hours = described("+grid=quickstart")["gpu_hours"]
+    settings = load(["+grid=quickstart", f"budget.gpu_hours={hours * 0.9}"])
+    with pytest.raises(Infeasible, match=r"GPU-hours, more than budget\.gpu_hours"):
         check_budget(settings, described("+grid=quickstart"))
     check_budget(settings, described("+grid=quickstart", done=6))
+
+
+@pytest.mark.parametrize(
+    ("bound", "fix"),
+    [("hours=0.001", "h, more than"), ("kwh=0.001", "kWh, more than"), ("price=0.01", "more than")],
+)
+def test_every_budget_refuses(bound: str, fix: str) -> None:
+    overrides = (*H100, f"budget.{bound}", "run.price_per_gpu_hour.h100-sxm-80gb=3")
+    with pytest.raises(Infeasible, match=f"{fix} budget"):
+        check_budget(load(overrides), described(*overrides))
+
+
+def test_a_budget_that_nobody_can_check_refuses() -> None:
+    overrides = ("+grid=quickstart", "budget.kwh=5")
+    with pytest.raises(Infeasible, match=r"budget\.kwh=5 cannot be checked"):
+        check_budget(load(overrides), described(*overrides))
+
+
+def test_a_budget_of_which_a_part_is_not_known_refuses() -> None:
+    overrides = ("model=gpt2", "board=[h100-sxm-80gb,l4]", "budget.price=1000",
+                 "run.price_per_gpu_hour.h100-sxm-80gb=3")  # fmt: skip
+    with pytest.raises(Infeasible, match=r"cannot be checked: no run\.price_per_gpu_hour of l4"):
+        check_budget(load(overrides), described(*overrides))
+
+
+def test_options_that_nobody_can_check_are_said() -> None:
+    (line,) = described("engine.version=0.9.2")["unchecked"]
+    assert "they are not checked" in line
+    assert described()["unchecked"] == []
+
+
+def test_plan_lists_every_task_with_its_estimate() -> None:
+    result = plan("+grid=simulated", "--list", "--json")
+    listed = json.loads(result.stdout)["task_list"]
+    assert len(listed) == 48
+    assert all(task["seconds"] > 0 and task["joules"] > 0 for task in listed)
+
+
+def test_the_parts_of_full_are_its_tasks() -> None:
+    """A union that mixed two blocks would ask for points that no part asks for."""
+    catalog = load_catalog()
+    full = expand(load(["+grid=full"]), catalog, [])
+    parts = [
+        expand(load([f"+grid={part}"]), catalog, [])
+        for part in ("prompts_to_power", "energy_considerations/batching",
+                     "energy_considerations/tasks", "sweet_spots", "serving")
+    ]  # fmt: skip
+    keys = {task.key for task in full.tasks}
+    assert len(keys) == len(full.tasks) > 30_000
+    assert all(task.key in keys for part in parts for task in part.tasks)
+    assert {t.engine.mode for t in full.tasks} == {"offline", "online"}
+    assert {t.workload.arrival for t in full.tasks} == set(ARRIVALS)
+    assert {t.workload.decoding for t in full.tasks} == set(DECODINGS)
+    assert {t.engine.speculation for t in full.tasks} == {None, "ngram", "draft_model"}

@@ -37,3 +37,25 @@ def test_the_ids_are_pinned() -> None:
 def test_a_vocabulary_without_a_choice_is_refused() -> None:
     with pytest.raises(ValueError, match="nothing to draw"):
         Prompts(vocabulary=1, seed="x")
+
+
+def test_prompts_of_unlike_lengths_are_each_as_long_as_asked() -> None:
+    assert [len(p) for p in Prompts(vocabulary=1000, seed="x").of([3, 1, 17])] == [3, 1, 17]
+
+
+def test_a_common_prefix_begins_every_prompt_until_the_next_turn() -> None:
+    source = Prompts(vocabulary=32000, seed="x", prefix_tokens=8)
+    before = [*source.batch(3, 20), *source.batch(3, 30)]
+    source.turn()
+    after = source.batch(3, 20)
+    assert len({p[:8] for p in before}) == 1
+    assert len({p[:8] for p in after}) == 1
+    assert before[0][:8] != after[0][:8]
+    assert len({p[8:16] for p in (*before, *after)}) == 9
+
+
+def test_a_prompt_no_longer_than_the_prefix_keeps_a_token_of_its_own() -> None:
+    source = Prompts(vocabulary=32000, seed="x", prefix_tokens=8)
+    (long,), (short, other) = source.of([20]), source.of([5, 5])
+    assert short[:4] == other[:4] == long[:4]
+    assert short[4] != other[4]

@@ -5,6 +5,10 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
+from campaign.catalog import load_catalog
+from campaign.config import load
+from campaign.grid import expand
+from campaign.hours import Efforts
 from campaign.schedule import Waiting, schedule
 
 
@@ -85,3 +89,17 @@ def test_no_board_is_given_twice_and_no_engine_too_many_holders(engines, a6000, 
         new = chosen.count(engine.engine_id)
         assert new == 0 or engine.holders + new <= max(engine.claimable, 1)
     assert schedule(engines, free) == chosen
+
+
+def test_the_engine_with_the_most_estimated_work_goes_first():
+    catalog = load_catalog()
+    models = "model=[facebook/opt-125m,meta-llama/Llama-3.1-8B,Qwen/Qwen2.5-72B]"
+    asked = load([models, "board=h200-sxm", "workload.output_tokens=1024", "workload.requests=64"])
+    found = expand(asked, catalog, [])
+    efforts = Efforts(found.boards)
+    engines = [
+        waiting(number, board="h200-sxm", remaining_s=efforts.task(task).seconds)
+        for number, task in enumerate(found.tasks)
+    ]
+    order = [found.tasks[n].engine.model.name for n in schedule(engines, {"h200-sxm": 3})]
+    assert order == ["Qwen/Qwen2.5-72B", "meta-llama/Llama-3.1-8B", "facebook/opt-125m"]

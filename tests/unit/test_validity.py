@@ -8,10 +8,10 @@ import pytest
 
 from db.errors import InvalidMeasurement
 from db.readings import Batch, CpuEnergy, GpuEnergy, Reading, RequestTiming, Window, WindowKind
-from db.records import MeasurementProtocol, Reality, Workload
-from workers.validity import Gates, check_batch, half_width, judge, relative_half_width
+from db.records import MeasurementProtocol, Reality
+from workers.validity import Gates, agree, check_batch, half_width, judge, relative_half_width
 
-WORK = Workload(input_tokens=8, output_tokens=4, batch_size=2)
+LENGTHS = ((8, 4), (8, 4))
 PROTOCOL = MeasurementProtocol(
     name="test",
     window_s=5,
@@ -80,8 +80,14 @@ def window(
     return Window(kind=WindowKind.REPEAT, ordinal=ordinal, reading=reading, **work)
 
 
-def marks(*windows, foreign=(), protocol=PROTOCOL):
-    return judge(windows or (window(), window(1), window(2)), protocol, Gates(), foreign)
+def marks(*windows, foreign=(), protocol=PROTOCOL, reachable=None):
+    judged = windows or (window(), window(1), window(2))
+    return judge(judged, protocol, Gates(), foreign, reachable)
+
+
+def three(**done) -> list[Window]:
+    """Three repeats, the last of them like this."""
+    return [window(), window(1), window(2, **done)]
 
 
 def gate_of(call) -> str:
@@ -91,25 +97,32 @@ def gate_of(call) -> str:
 
 
 def test_a_clean_batch_and_clean_windows_pass_unmarked():
-    check_batch(batch(), WORK, prefix_caching=False)
+    check_batch(batch(), LENGTHS, prefix_caching=False)
     assert marks() == ()
 
 
+def test_each_request_is_held_to_its_own_lengths():
+    mixed = batch(request(), request(input_tokens=3, output_tokens=1))
+    check_batch(mixed, ((8, 4), (3, 1)), prefix_caching=False)
+    swapped = lambda: check_batch(mixed, ((3, 1), (8, 4)), prefix_caching=False)  # noqa: E731
+    assert gate_of(swapped) == "wrong_token_count"
+
+
 def test_a_missing_request_voids():
-    call = lambda: check_batch(batch(request()), WORK, prefix_caching=False)  # noqa: E731
+    call = lambda: check_batch(batch(request()), LENGTHS, prefix_caching=False)  # noqa: E731
     assert gate_of(call) == "batch_not_reached"
 
 
 @pytest.mark.parametrize("wrong", [{"output_tokens": 3}, {"input_tokens": 9}])
 def test_a_wrong_token_count_voids(wrong):
     bad = batch(request(), request(**wrong))
-    assert gate_of(lambda: check_batch(bad, WORK, prefix_caching=False)) == "wrong_token_count"
+    assert gate_of(lambda: check_batch(bad, LENGTHS, prefix_caching=False)) == "wrong_token_count"
 
 
 def test_a_cache_hit_voids_unless_it_was_asked_for():
     hit = batch(hits=4)
-    assert gate_of(lambda: check_batch(hit, WORK, prefix_caching=False)) == "prefix_cache_hit"
-    check_batch(hit, WORK, prefix_caching=True)
+    assert gate_of(lambda: check_batch(hit, LENGTHS, prefix_caching=False)) == "prefix_cache_hit"
+    check_batch(hit, LENGTHS, prefix_caching=True)
 
 
 def test_a_foreign_process_voids():
@@ -226,3 +239,54 @@ def test_without_joules_in_every_window_the_interval_is_of_the_time():
 def test_half_width_is_students_t_over_the_repeats():
     assert half_width([1.0]) is None
     assert half_width([1.0, 2.0, 3.0]) == pytest.approx(4.303 / 3**0.5, rel=1e-3)
+
+
+# ---- what the engine did with its requests -------------------------------------------------------
+
+
+def test_a_batch_that_was_not_reached_voids_where_it_was_for_the_engine_to_reach():
+    """Nine tenths of what the lengths allow will do."""
+    assert marks(*three(running_mean=7.3), reachable=8.0) == ()
+    assert gate_of(lambda: marks(*three(running_mean=7.1), reachable=8.0)) == "batch_not_reached"
+    assert marks(*three(running_mean=7.1)) == ()
+    assert marks(*three(running_mean=None), reachable=8.0) == ()
+
+
+LATE = {"late_s": {"mean": 0.006}, "ttft_s": {"mean": 0.1}}
+
+
+@pytest.mark.parametrize(
+    ("done", "mark"),
+    [
+        ({"counters": {"vllm:num_preemptions": 1.0}}, "preempted"),
+        ({"latencies": LATE}, "generator_late"),
+        ({"counters": {"backlog_growth": 25.0}}, "overloaded"),
+    ],
+)
+def test_each_mark_of_a_load_has_its_own_cause(done, mark):
+    assert marks(*three(**done)) == (mark,)
+
+
+@pytest.mark.parametrize(
+    "done",
+    [
+        {"counters": {"vllm:num_preemptions": 0.0, "backlog_growth": -30.0}},
+        {"counters": {"backlog_growth": 23.0}},  # 60 requests: three times their root is 23.2
+        {"latencies": LATE | {"late_s": {"mean": 0.004}}},
+        {"latencies": {"late_s": {"mean": 0.006}}},
+    ],
+)
+def test_a_load_that_is_carried_marks_nothing(done):
+    assert marks(*three(**done)) == ()
+
+
+def test_a_queue_that_comes_and_goes_is_no_overload():
+    there = [window(i, counters={"backlog_growth": g}) for i, g in enumerate((40.0, -10.0, -20.0))]
+    assert marks(*there) == ()
+
+
+def test_warm_up_ends_when_the_last_values_agree():
+    warm = replace(PROTOCOL, warmup_agree=3, warmup_tolerance=0.1)
+    assert not agree([1.0, 1.0], warm)
+    assert agree([9.0, 1.0, 1.0, 1.05], warm)
+    assert not agree([9.0, 1.0, 1.0, 1.2], warm)

@@ -31,7 +31,7 @@ def open_engine(
     Raises ConfigError for an unknown backend, EngineFault where its library is not installed.
     A simulated engine comes with its meter and clock: `workers.engines.simulated`.
     """
-    adapter = _adapter(spec.backend)
+    adapter = _adapter(spec.backend, spec.mode)
     absent = why_absent(spec.backend)
     if absent is not None:
         raise EngineFault("unsupported", absent, permanent=True)
@@ -51,7 +51,13 @@ def why_absent(backend: str) -> str | None:
     return f"{library} is not installed: {install}"
 
 
-def _adapter(backend: str) -> Callable[[EngineSpec, Path, Limits, Clock], Engine]:
+def _adapter(backend: str, mode: str) -> Callable[[EngineSpec, Path, Limits, Clock], Engine]:
+    if mode == "online" and backend in LIBRARIES:
+        if backend != "vllm":
+            raise ConfigError(f"engine.mode=online: {backend} has no server's engine; use vllm")
+        from workers.engines.vllm_online import VllmOnline
+
+        return VllmOnline
     if backend == "vllm":
         from workers.engines.vllm import VllmEngine
 

@@ -11,18 +11,20 @@ import random
 import threading
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass
 
 from db.errors import EngineFault, TaskFault
 from db.readings import Batch, Loaded, RequestTiming
 from db.records import Board, EngineSpec, Workload
 from workers.clock import Clock
-from workers.engines.engine import Engine
+from workers.constants import constants_of
+from workers.cost import VERSION, Cost, estimate, numbers_of
+from workers.engines.engine import GREEDY, Decoding, Engine, Request
 from workers.engines.simulated_meter import Draw, SimulatedMeter
 from workers.engines.software import versions
 from workers.meters.meter import Meter
-from workers.roofline import ASSUMED, VERSION, Cost, estimate, weight_bytes
-from workers.shape import Shape, precision, shape_of
+from workers.roofline import weight_bytes
+from workers.shape import Shape, shape_of
 
 #: Seconds of start-up, and bytes per second of reading weights. Assumptions.
 START_S = 8.0
@@ -97,7 +99,6 @@ class SimulatedEngine:
         self._behaviour = behaviour
         self._chance = chance
         self._session = 1.0 + SESSION_SPREAD * chance.gauss()
-        self._numbers = precision(spec.dtype, spec.quantization)
         self._shape: Shape | None = None
 
     def prepare(self) -> None:
@@ -109,7 +110,7 @@ class SimulatedEngine:
         if self._behaviour.fail_load is not None:
             raise EngineFault(self._behaviour.fail_load, f"{label}: told to fail while loading")
         shape = self._checked_shape()
-        weights = weight_bytes(shape, self._numbers)
+        weights = weight_bytes(shape, numbers_of(self._spec))
         memory = self._draw.board.memory_bytes
         if memory is not None and weights > memory * self._spec.board_count:
             have = f"{self._spec.board_count} x {memory / 1e9:.0f} GB"
@@ -126,7 +127,7 @@ class SimulatedEngine:
                 "dtype": self._spec.dtype,
                 "quantization": self._spec.quantization,
                 "parameters": shape.parameters,
-                "efficiency": {f: getattr(ASSUMED, f) for f in ASSUMED.__slots__},
+                "constants": asdict(constants_of(self._draw.board, self._spec)),
                 "session_spread": SESSION_SPREAD,
                 "batch_spread": BATCH_SPREAD,
             },
@@ -142,51 +143,50 @@ class SimulatedEngine:
             message = f"{model.name}: its architecture is not one the roofline can compute"
             raise EngineFault("unsupported", message, permanent=True)
         one = Workload(input_tokens=1, output_tokens=1, batch_size=1)
-        if estimate(shape, board, one, numbers=self._numbers) is None:
+        if estimate(self._spec, shape, board, one) is None:
             message = f"{board.slug}: its memory bandwidth and FLOP/s are not in the catalogue"
             raise EngineFault("unsupported", message, permanent=True)
         return shape
 
-    def generate(self, prompts: Sequence[Sequence[int]], output_tokens: int) -> Batch:
+    def generate(self, requests: Sequence[Request], decoding: Decoding = GREEDY) -> Batch:
         """Let the time of a batch pass; returns its timings. Raises TaskFault if asked to."""
         limit = self._behaviour.oom_above_batch
-        if limit is not None and len(prompts) > limit:
-            raise TaskFault("out_of_memory", f"told to: a batch of {len(prompts)} exceeds {limit}")
-        cost = self._cost(prompts, output_tokens)
+        if limit is not None and len(requests) > limit:
+            raise TaskFault("out_of_memory", f"told to: a batch of {len(requests)} exceeds {limit}")
+        if decoding != GREEDY:
+            raise TaskFault("unsupported", f"{self._spec.label}: decodes greedily, as its model")
+        cost = self._cost(requests)
         factor = self._session * (1.0 + BATCH_SPREAD * self._chance.gauss())
         started_ns = self._draw.clock.now_ns()
         self._draw.use(cost.prefill.seconds * factor, cost.prefill.power_w)
         first_ns = self._draw.clock.now_ns()
         self._draw.use(cost.decode.seconds * factor, cost.decode.power_w)
         ended_ns = self._draw.clock.now_ns()
-        count = 0 if self._behaviour.zero_length else output_tokens
-        timing = RequestTiming(
-            input_tokens=0,
-            output_tokens=count,
-            ttft_s=(first_ns - started_ns) / 1e9 if count else None,
-            e2e_s=(ended_ns - started_ns) / 1e9,
-        )
+        empty = self._behaviour.zero_length
         return Batch(
             started_ns=started_ns,
             ended_ns=ended_ns,
-            requests=tuple(replace(timing, input_tokens=len(p)) for p in prompts),
+            requests=tuple(
+                RequestTiming(
+                    input_tokens=len(request.prompt),
+                    output_tokens=0 if empty else request.output_tokens,
+                    ttft_s=None if empty else (first_ns - started_ns) / 1e9,
+                    e2e_s=(ended_ns - started_ns) / 1e9,
+                )
+                for request in requests
+            ),
             prefix_cache_hit_tokens=0,
+            running_mean=float(len(requests)),
         )
 
-    def _cost(self, prompts: Sequence[Sequence[int]], output_tokens: int) -> Cost:
-        """Return the cost of a batch, every prompt taken for as long as the longest."""
-        cost = self._shape and estimate(
-            self._shape,
-            self._draw.board,
-            Workload(
-                input_tokens=max(map(len, prompts)),
-                output_tokens=output_tokens,
-                batch_size=len(prompts),
-            ),
-            numbers=self._numbers,
-            boards=self._spec.board_count,
-            threads=self._spec.threads,
+    def _cost(self, requests: Sequence[Request]) -> Cost:
+        """Return the cost of a batch, every request taken for as long as the longest."""
+        longest = Workload(
+            input_tokens=max(len(r.prompt) for r in requests),
+            output_tokens=max(r.output_tokens for r in requests),
+            batch_size=len(requests),
         )
+        cost = self._shape and estimate(self._spec, self._shape, self._draw.board, longest)
         if not cost:
             raise TaskFault("engine_error", f"{self._spec.label}: not loaded")
         return cost

@@ -2,29 +2,33 @@
 
 Owns the import of transformers for measuring. Prompts of unequal length are padded on the left;
 `options` are arguments of `from_pretrained` (``attn_implementation``) or of `generate`
-(``cache_implementation``), and ``torch_compile``.
+(``cache_implementation``), and ``torch_compile``, which alone decides whether anything is
+compiled. What a model's own generation_config.json prefers is left out: a workload says it all.
 """
 
 from __future__ import annotations
 
 import gc
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from db.errors import EngineFault
-from db.readings import Batch, Loaded, RequestTiming
-from db.records import EngineSpec, Scalar
+from db.errors import TaskFault
+from db.readings import Batch, Loaded
+from db.records import EngineSpec, ModelSpec
 from workers.clock import Clock
+from workers.engines.engine import GREEDY, Decoding, Request
 from workers.engines.faults import engine_fault, task_fault
 from workers.engines.limits import Limits
 from workers.engines.software import configuration, versions
-from workers.engines.weights import materialize, vocabulary
+from workers.engines.transformers_decoding import Passes, Steps, asked
+from workers.engines.transformers_limits import batch_misfit, refuse_sizes, refuse_unsupported
+from workers.engines.weights import SEED, materialize, vocabulary
 
 if TYPE_CHECKING:
-    import torch
     from transformers import PreTrainedModel
+
 
 _LOADING = frozenset({"attn_implementation"})
 _GENERATING = frozenset({"cache_implementation"})
@@ -32,7 +36,7 @@ _OWN = frozenset({"torch_compile"})
 
 
 class TransformersEngine:
-    """One model in transformers on the first visible GPU, or on the CPU."""
+    """One model in transformers on the first visible GPU, or on the CPU; perhaps with a draft."""
 
     def __init__(self, spec: EngineSpec, folder: Path, limits: Limits, clock: Clock) -> None:
         self.vocabulary = 0
@@ -41,39 +45,55 @@ class TransformersEngine:
         self._limits = limits
         self._clock = clock
         self._model: PreTrainedModel | None = None
+        self._draft: PreTrainedModel | None = None
+        self._passes: list[Passes] = []
         self._device = "cpu"
 
     def prepare(self) -> None:
         """Bring the weights to this host. Raises EngineFault."""
-        _refuse_unsupported(self._spec)
-        materialize(self._spec.model, self._spec.dtype, self._cache)
+        refuse_unsupported(self._spec, _LOADING | _GENERATING | _OWN)
+        for model in self._models():
+            materialize(model, self._spec.dtype, self._cache)
+
+    def _models(self) -> list[ModelSpec]:
+        """Return the model, and the one that proposes tokens if one does."""
+        draft = self._spec.draft if self._spec.speculation == "draft_model" else None
+        return [self._spec.model] if draft is None else [self._spec.model, draft]
 
     def load(self) -> Loaded:
         """Load the model onto the board; returns its configuration. Raises EngineFault."""
-        _refuse_unsupported(self._spec)
-        folder = materialize(self._spec.model, self._spec.dtype, self._cache)
-        self.vocabulary = vocabulary(folder)
+        import torch
+
+        spec = self._spec
+        refuse_unsupported(spec, _LOADING | _GENERATING | _OWN)
+        folders = [materialize(model, spec.dtype, self._cache) for model in self._models()]
+        self.vocabulary = vocabulary(folders[0])
+        self._device = "cuda" if torch.cuda.is_available() else "cpu"
         try:
-            self._model = self._loaded(folder)
+            if spec.threads is not None:
+                torch.set_num_threads(spec.threads)
+            loaded = [self._loaded(folder) for folder in folders]
+            self._model, self._draft = loaded[0], loaded[1] if loaded[1:] else None
+            torch.manual_seed(SEED)  # of samples: drawn on from batch to batch, none like another
+            self._now()
         except Exception as error:
-            raise engine_fault(error, f"loading {self._spec.label}") from error
-        _refuse_long_context(self._model, self._limits)
+            raise engine_fault(error, f"loading {spec.label}") from error
+        refuse_sizes([model.config for model in loaded], self._limits)
+        self._passes = [Passes(model) for model in loaded]
+        names = {str(f): m.name for f, m in zip(folders, self._models(), strict=True)}
         return Loaded(
-            resolved=self._resolved(self._model, folder),
+            resolved=self._resolved(loaded, names),
             software=versions("transformers", "torch", "tokenizers", "safetensors", "accelerate"),
             pid=os.getpid(),
         )
 
     def _loaded(self, folder: Path) -> PreTrainedModel:
         import torch
-        from transformers import AutoModelForCausalLM
+        from transformers import AutoModelForCausalLM, GenerationConfig
         from transformers.utils import logging
 
         logging.disable_progress_bar()
-        options = self._spec.options
-        self._device = "cuda" if torch.cuda.is_available() else "cpu"
-        if self._spec.threads is not None:
-            torch.set_num_threads(self._spec.threads)
+        options, tokens = self._spec.options, self._spec.speculative_tokens
         model = AutoModelForCausalLM.from_pretrained(
             folder,
             dtype=getattr(torch, self._spec.dtype),
@@ -83,99 +103,118 @@ class TransformersEngine:
             **{name: options[name] for name in _LOADING & options.keys()},
         )
         model.to(self._device).eval()
-        # Fixed lengths: without an end token nothing stops early, and nothing has to be masked.
-        model.generation_config.eos_token_id = None
-        model.generation_config.pad_token_id = 0
+        # Without an end token nothing stops early, and no token has to be forbidden.
+        model.generation_config = GenerationConfig(
+            eos_token_id=None,
+            pad_token_id=0,
+            disable_compile=True,
+            # Of a draft: always as many, however sure it is and whatever was accepted before.
+            num_assistant_tokens=tokens,
+            num_assistant_tokens_schedule="constant",
+            assistant_confidence_threshold=0.0,
+            **{name: options[name] for name in _GENERATING & options.keys()},
+        )
         if options.get("torch_compile"):
             model.forward = torch.compile(model.forward)
-        self._synchronize(model)
         return model
 
-    def _resolved(self, model: PreTrainedModel, folder: Path) -> dict[str, object]:
+    def _resolved(
+        self, loaded: Sequence[PreTrainedModel], names: dict[str, str]
+    ) -> dict[str, object]:
         import torch
 
+        model, draft = loaded[0], self._draft
         return configuration(
             {
                 "engine": "transformers",
                 "model": model.config,
                 "generation": model.generation_config,
+                "speculation": self._spec.speculation,
+                "speculative_tokens": self._spec.speculative_tokens,
+                "draft": None if draft is None else draft.config,
                 "device": self._device,
                 "dtype": model.dtype,
                 "attn_implementation": model.config._attn_implementation,  # noqa: SLF001
                 "torch_compile": bool(self._spec.options.get("torch_compile")),
+                "sampling_seed": SEED,
                 "threads": torch.get_num_threads(),
                 "matmul_precision": torch.get_float32_matmul_precision(),
                 "parameters": sum(p.numel() for p in model.parameters()),
             },
-            replace={str(folder): self._spec.model.name},
+            replace=names,
         )
 
-    def generate(self, prompts: Sequence[Sequence[int]], output_tokens: int) -> Batch:
-        """Generate one static batch greedily; the prompts arrive when it begins.
+    def generate(self, requests: Sequence[Request], decoding: Decoding = GREEDY) -> Batch:
+        """Generate one static batch; the prompts arrive when it begins.
 
-        The first token is stamped once it is chosen and, on a GPU, computed. All requests of a
-        static batch end together. Raises TaskFault.
+        Each request's last token is the last one it asked for, though the batch goes on until the
+        longest has its own. Times are of tokens that are chosen and, on a GPU, computed.
+        Raises TaskFault.
         """
         if self._model is None:
             raise task_fault(RuntimeError("not loaded"), self._spec.label)
+        why = batch_misfit(self._spec, decoding, len(requests))
+        if why is not None:
+            raise TaskFault("unsupported", f"{self._spec.label}: {why}", permanent=True)
         try:
-            return self._batch(self._model, prompts, output_tokens)
+            return self._batch(self._model, requests, decoding)
         except Exception as error:
             raise task_fault(error, f"generating in {self._spec.label}") from error
 
     def _batch(
-        self, model: PreTrainedModel, prompts: Sequence[Sequence[int]], output_tokens: int
+        self, model: PreTrainedModel, requests: Sequence[Request], decoding: Decoding
     ) -> Batch:
         import torch
 
-        options = self._spec.options
-        longest = max(len(prompt) for prompt in prompts)
-        stamp = _FirstToken(lambda: self._now(model))
-        started_ns = self._now(model)
+        for passes in self._passes:
+            passes.begin()
+        compiling = bool(self._spec.options.get("torch_compile"))
+        graphs = _compiled_graphs() if compiling else 0
+        started_ns = self._now()
+        steps = Steps(requests, self._device, self._now)
+        missing = [steps.longest - len(request.prompt) for request in requests]
+        padded = [[0] * m + list(r.prompt) for m, r in zip(missing, requests, strict=True)]
+        mask = [[0] * m + [1] * (steps.longest - m) for m in missing]
         with torch.inference_mode():
-            padded = [[0] * (longest - len(p)) + list(p) for p in prompts]
-            mask = [[0] * (longest - len(p)) + [1] * len(p) for p in prompts]
             output = model.generate(
                 input_ids=torch.tensor(padded, device=self._device),
                 attention_mask=torch.tensor(mask, device=self._device),
-                max_new_tokens=output_tokens,
-                do_sample=False,
+                max_new_tokens=max(request.output_tokens for request in requests),
                 use_cache=True,
-                stopping_criteria=[stamp],
-                **{name: options[name] for name in _GENERATING & options.keys()},
+                stopping_criteria=[steps],
+                **asked(decoding),
+                **self._proposed(),
             )
-        ended_ns = self._now(model)
-        generated = [len(row) for row in output[:, longest:].tolist()]
-        first_ns = stamp.first_ns
+        ended_ns = self._now()
+        counters = steps.counters(self._passes[0], self._passes[1:], self._spec)
+        if compiling:
+            counters["compiled_graphs"] = float(_compiled_graphs() - graphs)
         return Batch(
             started_ns=started_ns,
             ended_ns=ended_ns,
-            requests=tuple(
-                RequestTiming(
-                    input_tokens=len(prompt),
-                    output_tokens=count,
-                    ttft_s=None if first_ns is None else (first_ns - started_ns) / 1e9,
-                    e2e_s=(ended_ns - started_ns) / 1e9,
-                )
-                for prompt, count in zip(prompts, generated, strict=True)
-            ),
+            requests=tuple(steps.timings(output[:, steps.longest :].tolist(), started_ns)),
             prefix_cache_hit_tokens=0,  # no cache outlives a call of generate
+            running_mean=steps.running_mean,
+            counters=counters,
         )
 
-    def _now(self, model: PreTrainedModel) -> int:
-        """Return the time once the board has done what it was given."""
-        self._synchronize(model)
-        return self._clock.now_ns()
+    def _proposed(self) -> dict[str, Any]:
+        """Return the arguments of `generate` for who proposes tokens, if anybody does."""
+        if self._spec.speculation == "ngram":
+            return {"prompt_lookup_num_tokens": self._spec.speculative_tokens}
+        return {} if self._draft is None else {"assistant_model": self._draft}
 
-    def _synchronize(self, model: PreTrainedModel) -> None:
-        if model.device.type == "cuda":
+    def _now(self) -> int:
+        """Return the time once the board has done what it was given."""
+        if self._device == "cuda":
             import torch
 
             torch.cuda.synchronize()
+        return self._clock.now_ns()
 
     def close(self) -> None:
         """Drop the model and the board's cache of freed memory."""
-        self._model = None
+        self._model = self._draft = None
         gc.collect()
         if self._device == "cuda":
             import torch
@@ -183,48 +222,8 @@ class TransformersEngine:
             torch.cuda.empty_cache()
 
 
-class _FirstToken:
-    """A stopping criterion that never stops: its first call comes with the first token."""
+def _compiled_graphs() -> int:
+    """Return how many graphs this process has compiled so far."""
+    from torch._dynamo.utils import counters
 
-    def __init__(self, now: Callable[[], int]) -> None:
-        self.first_ns: int | None = None
-        self._now = now
-
-    def __call__(self, input_ids: torch.Tensor, _scores: object, **_: object) -> torch.Tensor:
-        """Stamp the first call; say of every request that it goes on."""
-        if self.first_ns is None:
-            self.first_ns = self._now()
-        import torch
-
-        return torch.zeros(input_ids.shape[0], dtype=torch.bool, device=input_ids.device)
-
-
-def _refuse_unsupported(spec: EngineSpec) -> None:
-    """Raise EngineFault for what this adapter does not do."""
-    known = _LOADING | _GENERATING | _OWN
-    unknown = sorted(spec.options.keys() - known)
-    reason = None
-    if unknown:
-        reason = f"options {', '.join(unknown)} are not among {', '.join(sorted(known))}"
-    elif spec.tensor_parallel > 1:
-        reason = "tensor parallelism is not supported; use vllm"
-    elif spec.quantization is not None:
-        reason = f"quantization {spec.quantization} is not supported; use vllm"
-    if reason:
-        raise EngineFault("unsupported", f"{spec.label}: {reason}", permanent=True)
-    _refuse_version(spec)
-
-
-def _refuse_version(spec: EngineSpec) -> None:
-    installed = versions("transformers").get("transformers")
-    if spec.version is not None and spec.version != installed:
-        message = f"transformers {spec.version} is asked for, {installed} is installed"
-        raise EngineFault("unsupported", f"{spec.label}: {message}", permanent=True)
-
-
-def _refuse_long_context(model: PreTrainedModel, limits: Limits) -> None:
-    """Raise EngineFault where the model has no positions for the longest workload."""
-    positions: Scalar = getattr(model.config, "max_position_embeddings", None)
-    if isinstance(positions, int) and positions < limits.context_tokens:
-        message = f"a context of {limits.context_tokens} tokens exceeds its {positions} positions"
-        raise EngineFault("unsupported", message, permanent=True)
+    return int(counters["stats"]["unique_graphs"])

@@ -1,6 +1,6 @@
 """vLLM, in this process, on a GPU or on the CPU: offline generation with continuous batching.
 
-Owns the import of vllm and the environment it is imported with. `options` are fields of its
+Owns vLLM's offline engine and the environment it is imported with. `options` are fields of its
 EngineArgs by their own names; those the measurement rests on cannot be set. Every time stamp is
 CLOCK_MONOTONIC: the engine's own for tokens, ours for the moment a batch is handed over (its own
 arrival time is wall-clock time, which can be stepped).
@@ -11,41 +11,25 @@ from __future__ import annotations
 import gc
 import os
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from db.errors import EngineFault
-from db.readings import Batch, Loaded, RequestTiming
-from db.records import EngineSpec, Scalar
+from db.errors import EngineFault, TaskFault
+from db.readings import Batch, Loaded
+from db.records import EngineSpec
 from workers.clock import Clock
+from workers.engines import vllm_requests as asked
+from workers.engines.engine import GREEDY, Decoding, Request
 from workers.engines.faults import engine_fault, task_fault
 from workers.engines.limits import Limits
-from workers.engines.software import configuration, versions
-from workers.engines.vllm_arguments import engine_arguments, set_environment
-from workers.engines.weights import config_of, materialize, vocabulary
+from workers.engines.vllm_arguments import set_environment
+from workers.engines.vllm_counters import Counters, running_mean, since
+from workers.engines.vllm_startup import Folders, arguments, fetch, resolved, software
+from workers.engines.weights import vocabulary
 
 if TYPE_CHECKING:
-    from vllm import LLM, RequestOutput
-
-#: Fields of vLLM's configuration that differ between processes of one configuration.
-_OF_A_PROCESS = frozenset(
-    {
-        "instance_id",
-        "data_parallel_master_port",
-        "_data_parallel_master_port_list",
-        "data_parallel_rpc_port",
-        "nccl_comm_port",
-        "master_port",
-        "_coord_store_port",
-        "served_model_name",
-        "compilation_time",
-        "encoder_compilation_time",
-        "traced_files",
-        "cache_dir",
-        "local_cache_dir",
-        "static_forward_context",  # every attention layer again
-    }
-)
+    from vllm import LLM
 
 
 class VllmEngine:
@@ -58,81 +42,82 @@ class VllmEngine:
         self._limits = limits
         self._clock = clock
         self._llm: LLM | None = None
+        self._counters: Counters | None = None
 
     def prepare(self) -> None:
         """Bring the weights to this host. Raises EngineFault."""
-        materialize(self._spec.model, self._spec.dtype, self._cache)
+        fetch(self._spec, self._cache)
 
     def load(self) -> Loaded:
         """Load the model; returns vLLM's resolved configuration. Raises EngineFault."""
         spec = self._spec
-        folder = materialize(spec.model, spec.dtype, self._cache)
-        self.vocabulary = vocabulary(folder)
+        folders = fetch(spec, self._cache)
+        self.vocabulary = vocabulary(folders.model)
         set_environment(spec)
         try:
-            self._llm = self._started(folder)
-            return Loaded(
-                resolved=self._resolved(self._llm, folder), software=_software(), pid=os.getpid()
-            )
+            return self._started(folders)
         except EngineFault:
             raise
         except Exception as error:
             raise engine_fault(error, f"loading {spec.label}") from error
 
-    def _started(self, folder: Path) -> LLM:
+    def _started(self, folders: Folders) -> Loaded:
         import torch
         import vllm
-        from vllm.platforms import current_platform
 
-        spec = self._spec
-        _refuse_version(spec, vllm.__version__)
-        on_cpu = current_platform.is_cpu()
-        arguments = engine_arguments(spec, self._limits, folder, on_cpu=on_cpu)
-        if on_cpu:
-            _know_architecture(folder)
-            if spec.threads is not None:
-                # Before vLLM: its CPU worker replaces this function by one that does nothing.
-                torch.set_num_threads(spec.threads)
-        return vllm.LLM(**arguments)
-
-    def _resolved(self, llm: LLM, folder: Path) -> dict[str, object]:
-        import torch
-
-        resolved = configuration(
-            llm.llm_engine.vllm_config,
-            replace={str(folder): self._spec.model.name, str(self._cache.absolute()): "weights"},
-            leave_out=_OF_A_PROCESS,
+        self._llm = vllm.LLM(**arguments(self._spec, self._limits, folders))
+        engine = self._llm.llm_engine
+        self._counters = Counters(engine.logger_manager)
+        return Loaded(
+            resolved=resolved(self._spec, engine.vllm_config, folders, torch.get_num_threads()),
+            software=software(),
+            pid=os.getpid(),
         )
-        return {"engine": "vllm", "threads": torch.get_num_threads(), **resolved}
 
-    def generate(self, prompts: Sequence[Sequence[int]], output_tokens: int) -> Batch:
-        """Generate one batch greedily; all requests arrive when it is handed over.
+    def generate(self, requests: Sequence[Request], decoding: Decoding = GREEDY) -> Batch:
+        """Generate one batch; all requests arrive when it is handed over.
 
         Raises TaskFault.
         """
-        if self._llm is None:
+        if self._llm is None or self._counters is None:
             raise task_fault(RuntimeError("not loaded"), self._spec.label)
-        from vllm import SamplingParams
-
-        sampling = SamplingParams(
-            temperature=0.0,
-            max_tokens=output_tokens,
-            min_tokens=output_tokens,
-            ignore_eos=True,
-            detokenize=False,
-        )
-        requests = [{"prompt_token_ids": list(prompt)} for prompt in prompts]
-        started_ns = self._clock.now_ns()
+        before = self._counters.read()
         try:
-            outputs = self._llm.generate(requests, sampling, use_tqdm=False)
+            if decoding.method == "beam":
+                batch = self._beams(self._llm, requests, decoding)
+            else:
+                batch = self._tokens(self._llm, requests, decoding)
+        except TaskFault:
+            raise
         except Exception as error:
             raise task_fault(error, f"generating in {self._spec.label}") from error
+        counted = since(self._counters.read(), before)
+        return replace(batch, counters=counted, running_mean=running_mean(counted))
+
+    def _tokens(self, llm: LLM, requests: Sequence[Request], decoding: Decoding) -> Batch:
+        sampling = [asked.sampling(request, decoding) for request in requests]
+        prompts = [asked.prompt_of(request) for request in requests]
+        started_ns = self._clock.now_ns()
+        outputs = llm.generate(prompts, sampling, use_tqdm=False)
         ended_ns = self._clock.now_ns()
         return Batch(
             started_ns=started_ns,
             ended_ns=ended_ns,
-            requests=tuple(_timing(output, started_ns, ended_ns) for output in outputs),
-            prefix_cache_hit_tokens=_cached(outputs),
+            requests=tuple(asked.timing(output, started_ns, ended_ns) for output in outputs),
+            prefix_cache_hit_tokens=asked.cached(outputs),
+        )
+
+    def _beams(self, llm: LLM, requests: Sequence[Request], decoding: Decoding) -> Batch:
+        """Search beams: every step asks again, and what it finds in the cache is its own."""
+        started_ns = self._clock.now_ns()
+        outputs = asked.beam_search(llm, self._spec, requests, decoding)
+        ended_ns = self._clock.now_ns()
+        seconds = (ended_ns - started_ns) / 1e9
+        found = zip(requests, outputs, strict=True)
+        return Batch(
+            started_ns=started_ns,
+            ended_ns=ended_ns,
+            requests=tuple(asked.beam_timing(r, output, seconds) for r, output in found),
         )
 
     def close(self) -> None:
@@ -146,55 +131,3 @@ class VllmEngine:
         del llm
         gc.collect()
         cleanup_dist_env_and_memory()
-
-
-def _know_architecture(folder: Path) -> None:
-    """Import the model's class here, where vLLM would ask a second process about it first.
-
-    That process protects CUDA from being initialised too early; on a CPU it only costs another
-    import of everything, once per architecture and machine.
-    """
-    from vllm.model_executor.models.registry import ModelRegistry
-
-    names = config_of(folder).get("architectures")
-    for name in names if isinstance(names, list) else ():
-        if name in ModelRegistry.models:
-            ModelRegistry.register_model(name, ModelRegistry.models[name].load_model_cls())
-
-
-def _timing(output: RequestOutput, started_ns: int, ended_ns: int) -> RequestTiming:
-    """Return a request's tokens and latencies since the batch was handed over.
-
-    Without the engine's own stamps the first token has no time and the last the batch's end.
-    """
-    stats = output.metrics
-    first_s = getattr(stats, "first_token_ts", 0.0)
-    last_s = getattr(stats, "last_token_ts", 0.0)
-    started_s = started_ns / 1e9
-    return RequestTiming(
-        input_tokens=len(output.prompt_token_ids or ()),
-        output_tokens=len(output.outputs[0].token_ids),
-        ttft_s=first_s - started_s if first_s else None,
-        e2e_s=(last_s or ended_ns / 1e9) - started_s,
-    )
-
-
-def _cached(outputs: Sequence[RequestOutput]) -> int | None:
-    """Return the prompt tokens answered from the prefix cache; None if any is not told."""
-    counts = [output.num_cached_tokens for output in outputs]
-    return None if any(count is None for count in counts) else sum(counts)
-
-
-def _software() -> dict[str, str]:
-    """Return versions; vLLM's from its module, since its distribution goes by several names."""
-    import vllm
-
-    names = ("torch", "transformers", "tokenizers", "safetensors", "triton", "flashinfer-python")
-    return {"vllm": vllm.__version__, **versions(*names)}
-
-
-def _refuse_version(spec: EngineSpec, installed: str) -> None:
-    asked: Scalar = spec.version
-    if asked is not None and asked != installed.partition("+")[0]:
-        message = f"vllm {asked} is asked for, {installed} is installed"
-        raise EngineFault("unsupported", f"{spec.label}: {message}", permanent=True)

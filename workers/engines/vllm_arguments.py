@@ -6,12 +6,12 @@ Never imports vllm.
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from db.errors import EngineFault
-from db.records import EngineSpec
+from db.records import EngineSpec, Scalar
 from workers.engines.limits import Limits
 from workers.engines.weights import config_of
 from workers.shape import precision, shape_of
@@ -20,59 +20,121 @@ from workers.shape import precision, shape_of
 _CPU_BLOCK_TOKENS = 128
 #: Blocks beyond those of a full batch: the null block, and one to begin with.
 _SPARE_BLOCKS = 4
+#: Tokens looked ahead where the engine does not say.
+LOOK_AHEAD = 4
+#: Options that belong to vLLM's speculative configuration, by their own names there.
+SPECULATIVE = (
+    "rejection_sample_method",
+    "synthetic_acceptance_length",
+    "prompt_lookup_max",
+    "prompt_lookup_min",
+    "draft_tensor_parallel_size",
+)
+#: Quantizations that vLLM accepts of any model, and applies to the experts of a mixture alone.
+OF_EXPERTS = frozenset(
+    {"int8_per_channel_weight_only", "experts_int8", "moe_wna16", "nvfp4_per_token"}
+)
+#: Fields of EngineArgs that are no options, and what decides each of them.
+FIXED: Mapping[str, str] = {
+    "model": "engine.model",
+    "dtype": "engine.dtype",
+    "quantization": "engine.quantization",
+    "tensor_parallel_size": "engine.tensor_parallel",
+    "distributed_executor_backend": "engine.tensor_parallel",
+    "speculative_config": "engine.speculation, engine.draft and engine.speculative_tokens",
+    "spec_method": "engine.speculation",
+    "spec_model": "engine.draft",
+    "spec_tokens": "engine.speculative_tokens",
+    "load_format": "the weights, which are safetensors",
+    "trust_remote_code": "the rule that no code of a model is run",
+    "hf_token": "the environment",
+    "skip_tokenizer_init": "the prompts, which are token ids",
+    "disable_log_stats": "the counters, which are read",
+    "use_tqdm_on_load": "the log, which is kept",
+}
 
 
 def engine_arguments(
-    spec: EngineSpec, limits: Limits, folder: Path, *, on_cpu: bool
+    spec: EngineSpec, limits: Limits, folder: Path, draft: Path | None = None, *, on_cpu: bool
 ) -> dict[str, Any]:
-    """Return the arguments of ``vllm.LLM``.
+    """Return the arguments of vLLM's engine; `draft` is the folder of the draft's weights.
 
     What follows from the workloads gives way to the spec's options, which may not touch what the
     measurement rests on. Raises EngineFault.
     """
+    options = {name: value for name, value in spec.options.items() if value is not None}
+    speculative = {name: options.pop(name) for name in SPECULATIVE if name in options}
+    _refuse(spec, speculative, folder, on_cpu=on_cpu)
     fixed: dict[str, Any] = {
         "model": str(folder),
         "dtype": spec.dtype,
         "quantization": spec.quantization,
         "tensor_parallel_size": spec.tensor_parallel,
         "distributed_executor_backend": "mp" if spec.tensor_parallel > 1 else "uni",
+        "speculative_config": _speculation(spec, draft, speculative),
         "load_format": "auto",
         "trust_remote_code": False,
         "skip_tokenizer_init": True,
         "disable_log_stats": False,
         "use_tqdm_on_load": False,
     }
-    refused = sorted(fixed.keys() & spec.options.keys())
-    if refused:
-        message = f"options {', '.join(refused)} follow from the engine and cannot be set"
-        raise EngineFault("unsupported", f"{spec.label}: {message}", permanent=True)
     follows: dict[str, Any] = {
         "max_model_len": limits.context_tokens,
         "max_num_seqs": limits.batch_size,
         "seed": 0,
     }
-    if on_cpu:
+    if on_cpu and "gpu_memory_utilization" not in options:
         # Unbounded, vLLM takes most of the host's memory for its cache.
-        follows["kv_cache_memory_bytes"] = _kv_cache_bytes(spec, limits, folder)
-    given = {name: value for name, value in spec.options.items() if value is not None}
-    if "gpu_memory_utilization" in given:
-        follows.pop("kv_cache_memory_bytes", None)
-    return follows | given | fixed
+        follows["kv_cache_memory_bytes"] = _kv_cache_bytes(spec, limits, (folder, draft))
+    return follows | options | fixed
 
 
-def _kv_cache_bytes(spec: EngineSpec, limits: Limits, folder: Path) -> int:
+def _refuse(
+    spec: EngineSpec, speculative: Mapping[str, Scalar], folder: Path, *, on_cpu: bool
+) -> None:
+    """Raise EngineFault for options that cannot be set, or not here."""
+    why = [f"{name} follows from {FIXED[name]}" for name in sorted(FIXED.keys() & spec.options)]
+    if speculative and spec.speculation is None:
+        why.append(f"{', '.join(speculative)} without engine.speculation")
+    if spec.speculation == "draft_model" and spec.draft is None:
+        why.append("engine.speculation=draft_model needs engine.draft")
+    if on_cpu and speculative.get("rejection_sample_method") == "synthetic":
+        why.append("vLLM accepts synthetically on GPUs alone, not with its CPU sampler")
+    shape = shape_of(spec.model.name, config_of(folder))
+    if spec.quantization in OF_EXPERTS and shape is not None and not shape.experts:
+        why.append(f"quantization={spec.quantization} is of experts, which this model has none of")
+    if why:
+        raise EngineFault("unsupported", f"{spec.label}: {'; '.join(why)}", permanent=True)
+
+
+def _speculation(
+    spec: EngineSpec, draft: Path | None, options: Mapping[str, Scalar]
+) -> dict[str, Any] | None:
+    """Return vLLM's configuration of the speculation that a spec asks for."""
+    if spec.speculation is None:
+        return None
+    ahead = spec.speculative_tokens or LOOK_AHEAD
+    config = {"method": spec.speculation, "num_speculative_tokens": ahead, **options}
+    return config if draft is None else config | {"model": str(draft)}
+
+
+def _kv_cache_bytes(spec: EngineSpec, limits: Limits, folders: Sequence[Path | None]) -> int:
     """Return the bytes of a KV cache that holds the largest batch at the longest context.
 
-    Of each worker: keys and values are split over them as far as there are heads.
+    Of each worker: keys and values, of a draft too, are split over them as far as there are heads.
     """
-    shape = shape_of(spec.model.name, config_of(folder))
-    if shape is None:
-        return 2 << 30
+    shapes = [shape_of(spec.model.name, config_of(f)) for f in folders if f is not None]
     option = spec.options.get("block_size")
     block = option if isinstance(option, int) else _CPU_BLOCK_TOKENS
-    blocks = limits.batch_size * -(-limits.context_tokens // block) + _SPARE_BLOCKS
-    token = shape.kv_elements_per_token * precision(spec.dtype).kv_bytes
-    return int(blocks * block * token / min(spec.tensor_parallel, shape.kv_heads))
+    ahead = spec.speculative_tokens or LOOK_AHEAD if spec.speculation else 0
+    blocks = limits.batch_size * -(-(limits.context_tokens + ahead) // block) + _SPARE_BLOCKS
+    token = 0.0
+    for shape in shapes:
+        if shape is None:
+            return 2 << 30
+        heads = min(spec.tensor_parallel, shape.kv_heads)
+        token += shape.kv_elements_per_token * precision(spec.dtype).kv_bytes / heads
+    return int(blocks * block * token)
 
 
 def set_environment(spec: EngineSpec) -> None:

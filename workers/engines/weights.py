@@ -11,8 +11,10 @@ import fcntl
 import json
 import os
 import shutil
+import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
+from http import HTTPStatus
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +22,7 @@ from db.errors import EngineFault
 from db.identity import digest
 from db.records import ModelSpec, Weights
 from workers.engines.faults import engine_fault, is_disk_full
+from workers.engines.quantize import METHODS, quantize
 from workers.engines.software import versions
 from workers.engines.tokenizer import write_tokenizer
 
@@ -32,18 +35,21 @@ PROVENANCE = "campaign.json"
 #: What is fetched of a hub repository: no pickles, no code.
 PATTERNS = ("*.json", "*.safetensors", "*.model", "*.txt", "*.jinja")
 _SPECIAL = ("bos_token_id", "eos_token_id", "pad_token_id")
+#: What a hub says that may give the weights another time.
+_BUSY = (HTTPStatus.TOO_MANY_REQUESTS, *range(500, 600))
 #: Room left on the disk beyond the weights.
 _SPARE_BYTES = 64 << 20
 
 
-def materialize(model: ModelSpec, dtype: str, cache: Path) -> Path:
+def materialize(model: ModelSpec, dtype: str, cache: Path, quantization: str | None = None) -> Path:
     """Return the absolute folder of a model's weights; builds or fetches them on first use.
 
-    Raises EngineFault: ``missing_weights`` where they cannot be had, ``disk_full``,
-    ``unsupported`` for an architecture the library does not know.
+    Random ones are quantized for methods that only read what is. Raises EngineFault:
+    ``missing_weights`` where they cannot be had, ``disk_full``, ``unsupported`` for an
+    architecture the library does not know.
     """
     if model.weights is Weights.RANDOM:
-        return _random(model, dtype, cache)
+        return _random(model, dtype, cache, quantization if quantization in METHODS else None)
     if model.folder is not None:
         return _checked(Path(model.folder).absolute(), model.name)
     return _fetched(model)
@@ -84,7 +90,6 @@ def _checked(folder: Path, name: str) -> Path:
 def _fetched(model: ModelSpec) -> Path:
     """Return the local snapshot of a hub repository at its commit, fetched if need be."""
     from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError
 
     try:
         folder = snapshot_download(
@@ -93,19 +98,37 @@ def _fetched(model: ModelSpec) -> Path:
             allow_patterns=list(PATTERNS),
             token=os.environ.get("HF_TOKEN") or False,
         )
-    except (HfHubHTTPError, OSError, ValueError) as error:
+    except Exception as error:  # of the hub, of the network, and of whichever library it asks with
         if is_disk_full(error):
             raise _full(f"the snapshot of {model.name}") from error
-        raise _missing(f"{model.name}: {' '.join(str(error).split())[:300]}") from error
+        message = f"{model.name}: {' '.join(str(error).split())[:300]}"
+        permanent = not _may_pass(error)
+        raise EngineFault("missing_weights", message, permanent=permanent) from error
     return _checked(Path(folder).absolute(), model.name)
+
+
+def _may_pass(error: BaseException | None) -> bool:
+    """Whether a hub that gave nothing may give it later: busy or away, not refusing."""
+    from huggingface_hub.errors import OfflineModeIsEnabled
+
+    while error is not None:
+        status = getattr(getattr(error, "response", None), "status_code", None)
+        if isinstance(status, int):
+            return status in _BUSY
+        if isinstance(error, ConnectionError | TimeoutError | socket.gaierror):
+            return not isinstance(error, OfflineModeIsEnabled)
+        error = error.__cause__ or error.__context__
+    return False
 
 
 # ---- random ----------------------------------------------------------------------------------
 
 
-def _random(model: ModelSpec, dtype: str, cache: Path) -> Path:
+def _random(model: ModelSpec, dtype: str, cache: Path, method: str | None) -> Path:
     """Return the folder of randomly drawn weights; one process of the host draws them."""
     identity = {"architecture": model.architecture, "dtype": dtype, "seed": SEED}
+    plain = _random(model, dtype, cache, None) if method is not None else None
+    identity |= {"quantization": method} if method is not None else {}
     folder = cache.absolute() / f"random-{digest(identity)[:20]}"
     if folder.is_dir():
         return folder
@@ -113,7 +136,7 @@ def _random(model: ModelSpec, dtype: str, cache: Path) -> Path:
         cache.mkdir(parents=True, exist_ok=True)
         with _alone(folder.with_suffix(".lock")):
             if not folder.is_dir():
-                _draw(model, dtype, folder)
+                _draw(model, dtype, folder, plain, method)
     except OSError as error:
         if is_disk_full(error):
             raise _full(folder) from error
@@ -129,11 +152,18 @@ def _alone(lock: Path) -> Iterator[None]:
         yield
 
 
-def _draw(model: ModelSpec, dtype: str, folder: Path) -> None:
-    """Write a model beside its folder and rename it; the lock is held."""
+def _draw(
+    model: ModelSpec, dtype: str, folder: Path, plain: Path | None, method: str | None
+) -> None:
+    """Write a model, or what `plain` holds quantized, beside its folder; rename it, locked."""
     partial = folder.with_suffix(".partial")
     shutil.rmtree(partial, ignore_errors=True)  # of a process that was killed while writing
     try:
+        if plain is not None and method is not None:
+            partial.mkdir()
+            quantize(plain, partial, method)
+            partial.rename(folder)
+            return
         drawn = _initialised(model, dtype)
         partial.mkdir()
         _refuse_small_disk(partial, drawn)

@@ -4,32 +4,39 @@ A power sensor that sees 25 ms of every 100 ms (A100, H100: Yang, Adamek, Armour
 Measurements", 2024) leaves the rest to be judged from the samples. It owns that judgement: one of
 three orders is found in them, and each has its own error.
 
-- They follow the curve: the power changes more slowly than the sensor looks. Each step lies
-  somewhere between two samples.
+- They follow the curve. Either it is smooth in time, or hardly any sample lies between two levels:
+  a power that jumps seldom while the sensor looks does so seldom while it does not. Each step lies
+  somewhere between two samples. Only a sensor that looks for a while can tell.
 - They follow a rhythm: sorted by the phase of some frequency, they form a smooth curve although
   they do not in time. Each step lies somewhere between two neighbouring phases.
 - They follow neither: what was not seen is as random as what was.
 
-The factors were found by simulation, on square, ramp, burst and noise curves with periods of 15 ms
+The figures were found by simulation, on square, ramp, burst and noise curves with periods of 15 ms
 to 1.5 s that keep 5 % off the divisors of the sensor's; tests/unit/test_unseen.py repeats it.
 """
 
 from __future__ import annotations
 
 import math
+from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from statistics import median
+from statistics import fmean, median
 
-#: Squared steps between samples, relative to independent samples (1): below the first figure the
-#: samples follow the curve, above the second one each tends to undo the one before.
-FOLLOWING, UNDOING = 0.6, 1.25
+#: The part of the samples that lies between the lowest and the highest one, by more than this part
+#: of their distance: up to the first figure the power changes seldom, from the second one often.
+LEVEL, SELDOM = 0.02, (0.1, 0.3)
+#: The part of the time that a sensor must see at least, for jumps to show.
+LONG_ENOUGH = 0.1
+#: Squared steps between samples, relative to independent samples (1): up to the first figure they
+#: are smooth, from the second one they are not; and likewise: each tends to undo the one before.
+SMOOTH, UNDOING = (0.4, 0.65), (1.25, 1.65)
 #: 95 % half-widths in root sums of squared steps: for samples that follow the curve, that are
 #: independent, that undo each other, and that follow a rhythm.
-SLOW, RANDOM, BACK_AND_FORTH, RHYTHM = 0.5, 1.3, 0.75, 0.9
+SLOW, RANDOM, BACK_AND_FORTH, RHYTHM = 0.48, 1.3, 0.8, 1.0
 #: A rhythm is believed if it leaves at most this part of the squared steps.
-SMOOTHED = 0.12
+SMOOTHED = 0.15
 #: Frequencies that leave at most this much more are as good as the best one.
 ALIKE = 1.05
 #: Rhythms are sought among this many samples; fewer fit any, more would take seconds.
@@ -42,7 +49,7 @@ GAP = 1.5
 FINENESS = 2.5
 #: Samples that are all alike, or drift, may all be of one phase: the part of one that is not ruled
 #: out by the others.
-HIDDEN = 0.6
+HIDDEN = 0.52
 
 
 #: A sample: where in its period, 0 to 1, and its watts.
@@ -57,8 +64,14 @@ class Rhythm:
     half_width_w: float
 
 
-def unseen_w(times_ns: Sequence[int], watts: Sequence[float], window: tuple[int, int]) -> float:
-    """Return the 95 % half-width, watts, of the samples' mean power over the window."""
+def unseen_w(
+    times_ns: Sequence[int], watts: Sequence[float], window: tuple[int, int], *,
+    seen_s: float = 0.0,
+) -> float:  # fmt: skip
+    """Return the 95 % half-width, watts, of the samples' mean power over the window.
+
+    Each sample is the mean of `seen_s` at least.
+    """
     start_ns, end_ns = window
     inside = [(t, w) for t, w in zip(times_ns, watts, strict=True) if start_ns < t < end_ns]
     values = [w for _, w in inside]
@@ -69,7 +82,25 @@ def unseen_w(times_ns: Sequence[int], watts: Sequence[float], window: tuple[int,
     if rhythm is not None:
         in_time_w = _mean_in_time(inside)
         return math.hypot(RHYTHM * rhythm.half_width_w, rhythm.mean_w - in_time_w, hidden_w)
-    return math.hypot(_factor(values) * _steps_w(times_ns, watts, window), hidden_w)
+    jumping = _along(_jumps(times_ns, watts, window, seen_s), SELDOM)
+    return math.hypot(_factor(values, jumping) * _steps_w(times_ns, watts, window), hidden_w)
+
+
+def _jumps(
+    times_ns: Sequence[int], watts: Sequence[float], window: tuple[int, int], seen_s: float
+) -> float:
+    """Return the part of the samples in which the power may have jumped: those between levels.
+
+    They are those of the window, with the one before and the one after it.
+    """
+    first, last = bisect_right(times_ns, window[0]) - 1, bisect_left(times_ns, window[1])
+    near = slice(max(0, first), last + 1)
+    gaps_ns = [b - a for a, b in pairwise(times_ns[near])]
+    if not gaps_ns or seen_s * 1e9 < LONG_ENOUGH * median(gaps_ns):
+        return 1.0
+    low_w, high_w = min(watts[near]), max(watts[near])
+    margin_w = LEVEL * (high_w - low_w)
+    return fmean(low_w + margin_w < w < high_w - margin_w for w in watts[near])
 
 
 def _steps_w(times_ns: Sequence[int], watts: Sequence[float], window: tuple[int, int]) -> float:
@@ -99,8 +130,11 @@ def _squared_steps(values: Sequence[float]) -> float:
     return math.fsum((b - a) ** 2 for a, b in pairwise(values))
 
 
-def _factor(values: Sequence[float]) -> float:
-    """Return the half-width of a mean in root sums of squared steps, by how samples follow."""
+def _factor(values: Sequence[float], jumping: float) -> float:
+    """Return the half-width of a mean in root sums of squared steps, by how samples follow.
+
+    `jumping` is how sure it is that the power jumps often, 0 to 1.
+    """
     n = len(values)
     if n < FEWEST_TO_JUDGE:
         return RANDOM
@@ -109,9 +143,13 @@ def _factor(values: Sequence[float]) -> float:
     if spread == 0.0:
         return SLOW
     roughness = _squared_steps(values) / (2 * spread) * n / (n - 1)
-    if roughness < FOLLOWING:
-        return SLOW
-    return RANDOM if roughness < UNDOING else BACK_AND_FORTH
+    unordered = RANDOM + (BACK_AND_FORTH - RANDOM) * _along(roughness, UNDOING)
+    return SLOW + (unordered - SLOW) * _along(roughness, SMOOTH) * jumping
+
+
+def _along(value: float, way: tuple[float, float]) -> float:
+    """Return how far along a way a value has come, 0 to 1."""
+    return min(1.0, max(0.0, (value - way[0]) / (way[1] - way[0])))
 
 
 def _mean_in_time(inside: Sequence[tuple[int, float]]) -> float:

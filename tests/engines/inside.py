@@ -1,0 +1,133 @@
+"""What tests look at inside the process of an engine: called with the engine by host.py."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import psutil
+
+from db.errors import TaskFault
+from workers.engines.engine import Decoding, Request
+
+
+def tokens(engine: Any, requests: Sequence[Request], decoding: Decoding) -> list[tuple[int, ...]]:
+    """The ids a batch of vLLM generates, which our own batch does not keep."""
+    llm, seen = engine._llm, []
+    generate = llm.generate
+
+    def watched(*arguments: Any, **named: Any) -> Any:
+        seen.extend(outputs := generate(*arguments, **named))
+        return outputs
+
+    llm.generate = watched
+    try:
+        engine.generate(requests, decoding)
+    finally:
+        del llm.generate
+    return [tuple(output.outputs[0].token_ids) for output in seen]
+
+
+def methods(engine: Any) -> set[str]:
+    """How vLLM keeps the weights of the model's layers, by the names of its methods."""
+    model = engine._llm.llm_engine.model_executor.driver_worker.get_model()
+    found = (getattr(module, "quant_method", None) for module in model.modules())
+    return {type(method).__name__ for method in found if method is not None}
+
+
+def has_four_bits(engine: Any) -> bool:
+    """Whether vLLM's build for this CPU multiplies with weights of four bits."""
+    import torch
+
+    return hasattr(torch.ops._C, "cpu_gemm_wna16")
+
+
+def prompt_logprobs(engine: Any, prompt: Sequence[int]) -> list[float]:
+    """The logarithm of the probability of each token of a prompt, after those before it."""
+    from vllm import SamplingParams
+
+    asked = SamplingParams(max_tokens=1, prompt_logprobs=0, detokenize=False, temperature=0.0)
+    (output,) = engine._llm.generate([{"prompt_token_ids": list(prompt)}], asked, use_tqdm=False)
+    return [next(iter(each.values())).logprob for each in output.prompt_logprobs[1:]]
+
+
+def compiled(engine: Any) -> int:
+    """How often vLLM compiled a model in this process, or took it from its cache."""
+    from vllm.compilation.counter import compilation_counter as counter
+
+    return counter.num_aot_compiles + counter.num_aot_artifacts_loaded
+
+
+def children(engine: Any) -> list[str]:
+    """The command lines of the processes below this one."""
+    return [" ".join(p.cmdline()) or p.name() for p in psutil.Process().children(recursive=True)]
+
+
+# ---- online ----------------------------------------------------------------------------------
+
+
+class Listener:
+    """Keeps what it hears of one request."""
+
+    def __init__(self) -> None:
+        self.submitted_ns = time.monotonic_ns()
+        self.heard: list[tuple[int, int]] = []
+        self.begun = threading.Event()
+        self.done = threading.Event()
+        self.ended_ns = 0
+        self.error: BaseException | None = None
+
+    def tokens(self, now_ns: int, count: int) -> None:
+        self.heard.append((now_ns, count))
+        self.begun.set()
+
+    def ended(self, now_ns: int, error: BaseException | None) -> None:
+        self.ended_ns, self.error = now_ns, error
+        self.done.set()
+
+
+def overlapping(engine: Any, requests: Sequence[Request]) -> dict[str, Any]:
+    """Submit each request from a thread of its own once the one before has its first token."""
+    before, listeners = engine.counters(), []
+    for request in requests:
+        listener = Listener()
+        submit = threading.Thread(target=engine.submit, args=(request, Decoding(), listener))
+        submit.start()
+        submit.join()
+        assert listener.begun.wait(60)
+        listeners.append(listener)
+    assert all(listener.done.wait(60) for listener in listeners)
+    counted = {name: value - before[name] for name, value in engine.counters().items()}
+    return {
+        "counters": counted,
+        "heard": [
+            {
+                "submitted_ns": each.submitted_ns,
+                "tokens": each.heard,
+                "ended_ns": each.ended_ns,
+                "error": each.error,
+            }
+            for each in listeners
+        ],
+    }
+
+
+def refused(engine: Any, request: Request, decoding: Decoding) -> tuple[str, bool, str]:
+    """The kind and words with which a request is refused."""
+    try:
+        engine.submit(request, decoding, Listener())
+    except TaskFault as fault:
+        return fault.kind, fault.permanent, str(fault)
+    raise AssertionError("it was taken")
+
+
+def cut(engine: Any, request: Request) -> tuple[str, str]:
+    """Close the engine while it answers; what its listener hears."""
+    listener = Listener()
+    engine.submit(request, Decoding(), listener)
+    assert listener.begun.wait(60)
+    engine.close()
+    assert listener.done.wait(60)
+    return type(listener.error).__name__, str(listener.error)

@@ -1,0 +1,118 @@
+"""What the estimate is compared with: accepted real batches, and nothing else."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import replace
+
+import pytest
+
+from campaign import cli
+from campaign.catalog import load_catalog
+from db.costs import MeasuredCost, measured_costs
+from db.embedded import EmbeddedPostgres
+from db.mending import Selection, void
+from db.records import EngineSpec, Reality, Weights
+from db.store import Store
+from tests.store.world import World, ground, measurement, reading, repeat, task
+from workers.calibration import corrections
+
+pytestmark = pytest.mark.store
+
+CATALOG = load_catalog()
+BOARD = CATALOG.board("a100-sxm-80gb")
+ENGINE = EngineSpec(
+    model=replace(CATALOG.model("Qwen/Qwen2.5-0.5B"), weights=Weights.REAL, commit="c0ffee"),
+    backend="vllm",
+    board=BOARD.slug,
+    options={"enforce_eager": True},
+)
+
+
+@pytest.fixture(scope="module")
+def store(embedded_store: EmbeddedPostgres) -> Iterator[Store]:
+    with ground(embedded_store, "costs") as found:
+        yield found
+
+
+@pytest.fixture
+def world(store: Store) -> World:
+    return World(store)
+
+
+def measure(
+    world: World,
+    energy_j: float | None = 30.0,
+    *,
+    engine: EngineSpec = ENGINE,
+    asked: Reality = Reality.REAL,
+    metered: Reality = Reality.REAL,
+    replicate: int = 0,
+) -> None:
+    """Two windows of 2 s with 3 and 1 batches, each with these joules."""
+    wanted = task(4, engine=engine, reality=asked, replicate=replicate)
+    campaign, spec = world.campaign(f"for {wanted.key}", [wanted]), world.engine(engine)
+    session = world.session(spec, asked)
+    claim = world.leases.claim(campaign, spec, session)
+    assert claim is not None
+    method = "nvml_counter"
+    windows = [
+        repeat(n, reading(energy_j, reality=metered, method=method), batches=batches)
+        for n, batches in enumerate((3, 1))
+    ]
+    world.leases.finish(claim.lease_id, session, measurement(*windows))
+
+
+def found(world: World) -> list[MeasuredCost]:
+    with world.store.begin() as connection:
+        return measured_costs(connection, BOARD.slug, "vllm")
+
+
+def test_a_measured_batch_comes_back_with_its_engine(world: World) -> None:
+    measure(world)
+    (one,) = found(world)
+    assert (one.batch_s, one.energy_j) == (1.0, 15.0)
+    assert one.engine == ENGINE
+    assert one.workload == task(4).workload
+    (correction,) = corrections([(one, BOARD)]).values()
+    assert correction.rows == 1
+    assert correction.seconds > 1
+
+
+def test_what_has_no_joules_has_seconds(world: World) -> None:
+    measure(world, None)
+    (one,) = found(world)
+    assert (one.batch_s, one.energy_j) == (1.0, None)
+
+
+def test_simulated_rows_and_those_of_a_stand_in_are_left_out(world: World) -> None:
+    measure(world, asked=Reality.SIMULATED, metered=Reality.SIMULATED)
+    measure(world, metered=Reality.SIMULATED)
+    assert found(world) == []
+
+
+def test_voided_rows_and_other_boards_are_left_out(world: World) -> None:
+    measure(world)
+    measure(world, engine=replace(ENGINE, board="l4"))
+    measure(world, engine=replace(ENGINE, backend="transformers", options={}))
+    measure(world, engine=replace(ENGINE, mode="online"))
+    assert len(found(world)) == 1
+    void(world.store, Selection(), "wrong driver")
+    assert found(world) == []
+
+
+def test_the_verb_says_what_it_is_calibrated_with(
+    world: World, capsys: pytest.CaptureFixture[str]
+) -> None:
+    here = f"store.url='{world.store.url}'"
+    words = ["estimate", "--model", "Qwen/Qwen2.5-0.5B", "--board", BOARD.slug, "--store", "--json"]
+    answers = []
+    for measured in (False, True):
+        if measured:
+            measure(world)
+        assert cli.main([*words, here]) == 0
+        answers.append(json.loads(capsys.readouterr().out))
+    assert [answer["source"] for answer in answers] == ["physics", "calibrated"]
+    assert [answer["measured_rows"] for answer in answers] == [0, 1]
+    assert answers[1]["seconds"] > answers[0]["seconds"]
