@@ -126,7 +126,7 @@ class Prepared:
         workloads = [task.workload for task in tasks]
         limits = Limits(
             context_tokens=max(w.input_tokens + w.output_tokens for w in workloads),
-            batch_size=max(w.batch_size for w in workloads),
+            batch_size=max(w.batch_size * w.beams for w in workloads),
         )
         return Work(
             engine=engine,
