@@ -11,8 +11,9 @@ import re
 from campaign.reader import nearest
 from db.errors import ConfigError
 from db.records import Scalar
-from workers.families import NAMES
+from workers.families import NAMES, Config
 from workers.shape import Architecture
+from workers.stack import impossible
 
 #: What may change, by the catalogue's columns, and our name for it.
 SIZES = {
@@ -55,15 +56,14 @@ def ablated(name: str, architecture: Architecture, size: str, value: int) -> Arc
     before, fields[key] = fields[key], value
     if size == "layers":
         _follow_layers(name, fields, before, value)
-    kv, heads = _key(fields, "kv_heads"), _key(fields, "heads")
+    kv = _key(fields, "kv_heads")
     if size == "heads" and kv is not None and fields[kv] == before:
         fields[kv] = value
     embedding = _key(fields, "embedding")
     if size == "hidden_size" and embedding is not None and fields[embedding] == before:
         fields[embedding] = value
-    _require_divisible(name, fields, heads, kv, "key-value heads")
-    if _key(fields, "head_dim") is None and "kv_lora_rank" not in fields:
-        _require_divisible(name, fields, _key(fields, "hidden"), heads, "heads")
+    if odd := impossible(Config(fields)):
+        raise ConfigError(f"model {name}: {odd}")
     return fields
 
 
@@ -81,13 +81,3 @@ def _follow_layers(
             if value > len(listed):
                 raise ConfigError(f"model {name}: {key} names {before} layers and no more")
             fields[key] = listed[:value]
-
-
-def _require_divisible(
-    name: str, fields: Architecture, whole: str | None, part: str | None, what: str
-) -> None:
-    if whole is None or part is None:
-        return
-    total, count = fields[whole], fields[part]
-    if isinstance(total, int) and isinstance(count, int) and total % count:
-        raise ConfigError(f"model {name}: {count} {what} do not divide {whole}={total}")

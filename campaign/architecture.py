@@ -81,13 +81,18 @@ FAMILIES: Mapping[str, tuple[str, str, Fields]] = {
 }
 
 
+def require_family(model: str, family: object) -> str:
+    """Return a family that is mapped. Raises ConfigError for any other."""
+    if isinstance(family, str) and family in FAMILIES:
+        return family
+    why = f": family {family} cannot be built from the catalogue" if family else " lacks family"
+    raise ConfigError(
+        f"model {model}{why}; supported: {', '.join(sorted(FAMILIES))}; or give a folder with its "
+        "config.json"
+    )
+
+
 def architecture(sizes: Sizes) -> Architecture:
-    """Return the ``config.json`` of a row. Raises ConfigError for a family not mapped."""
-    try:
-        model_type, name, fields = FAMILIES[sizes.family]
-    except KeyError:
-        raise ConfigError(
-            f"model {sizes.name}: family {sizes.family} cannot be built from the catalogue; "
-            f"supported: {', '.join(sorted(FAMILIES))}; or give a folder with its config.json"
-        ) from None
+    """Return the ``config.json`` of a row, whose family is one of these."""
+    model_type, name, fields = FAMILIES[sizes.family]
     return {"model_type": model_type, "architectures": (name,), **fields(sizes)}

@@ -12,10 +12,13 @@ from dataclasses import fields
 
 from campaign.contradictions import note_contradictions
 from campaign.overrides import ENGINE
-from campaign.reader import Reader, nearest
+from campaign.reader import UNKNOWN, Reader, nearest
 from campaign.settings import Axes
 from campaign.tree import Tree, covers, leaves, put
 from db.records import ARRIVALS, DECODINGS, Scalar, Workload
+from workers.constants import release_of
+from workers.engines.registry import BACKENDS
+from workers.shape import QUANTIZED
 
 #: The name of the only block of a grid without any.
 WHOLE = "grid"
@@ -24,6 +27,10 @@ EACH = "each"
 MODES = ("auto", "offline", "online")
 DTYPES = ("auto", "bfloat16", "float16", "float32")
 WEIGHTS = ("auto", "random", "real")
+#: More than these is a slip of the keyboard.
+MOST_RPS = 1e6
+MOST_LOOKED_AHEAD = 256
+MOST_THREADS = 4096
 NAMES = (
     "model",
     "weights",
@@ -83,26 +90,29 @@ def _block(read: Reader, base: Tree, name: str, block: object, pinned: frozenset
 
 
 def _axes(read: Reader) -> Axes:
-    known = tuple(read.mapping("engine.options"))
+    read.keys("engine.options", BACKENDS)
 
     def word(words: Collection[str]) -> Callable[[str, object], str]:
         return lambda path, value: read.choice(path, value, words)
+
+    def up_to(most: int) -> Callable[[str, object], int | None]:
+        return lambda path, value: read.optional_whole(path, value, most)
 
     axes = Axes(
         model=read.axis("model", read.text),
         weights=read.axis("weights", word(WEIGHTS)),
         board=read.axis("board", read.text),
-        backend=read.axis("engine.backend", word(known)),
-        version=read.axis("engine.version", read.optional_text),
+        backend=read.axis("engine.backend", word(BACKENDS)),
+        version=read.axis("engine.version", lambda p, v: _release(read, p, v)),
         dtype=read.axis("engine.dtype", word(DTYPES)),
-        quantization=read.axis("engine.quantization", read.optional_text),
+        quantization=read.axis("engine.quantization", lambda p, v: _quantization(read, p, v)),
         tensor_parallel=read.axis("engine.tensor_parallel", read.whole),
-        threads=read.axis("engine.threads", read.optional_whole),
+        threads=read.axis("engine.threads", up_to(MOST_THREADS)),
         mode=read.axis("engine.mode", word(MODES)),
         speculation=read.axis("engine.speculation", read.optional_text),
-        speculative_tokens=read.axis("engine.speculative_tokens", read.optional_whole),
+        speculative_tokens=read.axis("engine.speculative_tokens", up_to(MOST_LOOKED_AHEAD)),
         power_limit_w=read.axis("engine.power_limit_w", read.optional_number),
-        options={backend: _flags(read, f"engine.options.{backend}") for backend in known},
+        options={backend: _flags(read, f"engine.options.{backend}") for backend in BACKENDS},
         input_tokens=read.axis("workload.input_tokens", read.whole),
         output_tokens=read.axis("workload.output_tokens", read.whole),
         batch_size=read.axis("workload.batch_size", read.whole),
@@ -110,7 +120,7 @@ def _axes(read: Reader) -> Axes:
         lengths=read.axis("workload.lengths", read.text),
         prefix_tokens=read.axis("workload.prefix_tokens", lambda p, v: read.whole(p, v, 0)),
         arrival=read.axis("workload.arrival", word(ARRIVALS)),
-        rate_rps=read.axis("workload.rate_rps", read.optional_number),
+        rate_rps=read.axis("workload.rate_rps", lambda p, v: read.optional_number(p, v, MOST_RPS)),
         decoding=read.axis("workload.decoding", word(DECODINGS)),
         beams=read.axis("workload.beams", read.whole),
         temperature=read.axis("workload.temperature", read.number),
@@ -118,6 +128,19 @@ def _axes(read: Reader) -> Axes:
     )
     note_contradictions(read, axes)
     return axes
+
+
+def _quantization(read: Reader, path: str, value: object) -> str | None:
+    """Return the name of a method, as vLLM spells it, or None."""
+    return None if value is None else read.choice(path, value, QUANTIZED)
+
+
+def _release(read: Reader, path: str, value: object) -> str | None:
+    """Return a version as text, or None."""
+    version = read.optional_text(path, value)
+    if version not in (None, UNKNOWN) and release_of(version) is None:
+        read.note(path, f"{version} is no release; write for example {path}=0.32.0")
+    return version
 
 
 def _flags(read: Reader, path: str) -> dict[str, tuple[Scalar, ...]]:

@@ -6,12 +6,12 @@ is not found is answered with the nearest ones.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 from pathlib import Path
 
 from campaign.ablations import ablated, split
-from campaign.architecture import architecture
+from campaign.architecture import architecture, require_family
 from campaign.dialects import Sizes
 from campaign.folder import complete, is_folder, plain, read_config, read_folder
 from campaign.hub import cache_folder, cached_config, is_hub_id
@@ -54,6 +54,8 @@ class Catalog:
         """Return a board by its slug. Raises ConfigError."""
         if slug.startswith("cpu:"):
             return Board(slug=slug)
+        if slug == "here":
+            raise ConfigError("board here: is for grids; name a board of `campaign catalog boards`")
         try:
             return self._boards[slug.lower()]
         except KeyError:
@@ -120,9 +122,24 @@ def load_catalog(extra: Path | None = None) -> Catalog:
     boards = {str(row["slug"]): row for row in rows("boards.csv")}
     if extra is not None:
         own = read_yaml(extra)
-        models |= section(own, "models", extra)
-        boards |= {slug.lower(): row for slug, row in section(own, "boards", extra).items()}
+        mine = section(own, "models", extra), section(own, "boards", extra)
+        _require_columns("models", mine[0], {"architecture", *next(iter(models.values()))})
+        _require_columns("boards", mine[1], next(iter(boards.values())))
+        models |= mine[0]
+        boards |= {slug.lower(): row for slug, row in mine[1].items()}
     return Catalog(models, boards)
+
+
+def _require_columns(part: str, mine: Mapping[str, Row], known: Collection[str]) -> None:
+    """Raise ConfigError naming every column of a user's own rows that nobody reads."""
+    unread = [
+        f"catalog_file: {part}.{name}.{column}: no such column{nearest(str(column), known)}"
+        for name, row in mine.items()
+        for column in row
+        if column not in known
+    ]
+    if unread:
+        raise ConfigError("\n".join(unread))
 
 
 def _index(models: Mapping[str, Row]) -> dict[str, tuple[str, str]]:
@@ -149,33 +166,34 @@ def _architecture(name: str, row: Row) -> Architecture:
     def size(column: str, minimum: int = 1) -> int:
         return _whole(row, column, where, minimum)
 
-    return architecture(
-        Sizes(
-            name=name,
-            family=str(row.get("family")),
-            layers=size("layers"),
-            hidden=size("hidden_size"),
-            intermediate=size("intermediate_size"),
-            heads=size("heads"),
-            kv_heads=size("kv_heads"),
-            head_dim=size("head_dim"),
-            vocabulary=size("vocab"),
-            max_position=size("max_position"),
-            tied=size("tied_embeddings", 0) == 1,
-            experts=size("n_experts", 0),
-            experts_per_token=size("experts_per_token", 0),
-            expert_intermediate=size("moe_intermediate", 0),
-            shared_experts=size("n_shared_experts", 0),
-            dense_layers=size("dense_layers", 0),
-            window=size("sliding_window", 0) or None,
-            query_rank=size("q_lora_rank", 0) or None,
-        )
+    sizes = Sizes(
+        name=name,
+        family=require_family(name, row.get("family")),
+        layers=size("layers"),
+        hidden=size("hidden_size"),
+        intermediate=size("intermediate_size"),
+        heads=size("heads"),
+        kv_heads=size("kv_heads"),
+        head_dim=size("head_dim"),
+        vocabulary=size("vocab"),
+        max_position=size("max_position"),
+        tied=size("tied_embeddings", 0) == 1,
+        experts=size("n_experts", 0),
+        experts_per_token=size("experts_per_token", 0),
+        expert_intermediate=size("moe_intermediate", 0),
+        shared_experts=size("n_shared_experts", 0),
+        dense_layers=size("dense_layers", 0),
+        window=size("sliding_window", 0) or None,
+        query_rank=size("q_lora_rank", 0) or None,
     )
+    return complete(architecture(sizes), where)
 
 
 def _whole(row: Row, column: str, where: str, minimum: int = 1) -> int:
     value = row.get(column)
-    if value in (None, "") and minimum == 0:
+    if value in (None, ""):
+        if minimum > 0:
+            raise ConfigError(f"{where} lacks {column}")
         return 0
     try:
         number = int(str(value))
@@ -206,6 +224,7 @@ def _board(slug: str, row: Row) -> Board:
         memory_bandwidth_bytes_s=number("mem_bw_gbs", 1e9),
         bf16_flops=number("bf16_dense_tflops", 1e12),
         fp16_flops=number("fp16_dense_tflops", 1e12),
+        fp8_flops=number("fp8_dense_tflops", 1e12),
         tdp_w=number("tdp_w", 1),
         idle_w=number("idle_w_approx", 1),
         dtype="bfloat16" if number("bf16_dense_tflops", 1) else "float16",

@@ -26,10 +26,9 @@ def load(overrides: Sequence[str]) -> Settings:
     refuse_secrets(overrides)
     given = parse(overrides)
     refuse(given)
-    tree = _compose(given)
-    chosen = _chosen(given, folders(overrides))
-    for key in chosen.keys() - given.keys:
-        put(tree, key, chosen[key])
+    conf = folders(overrides)
+    tree = _compose(given, conf)
+    chosen = _chosen(given, conf)
     pinned = frozenset(chosen) | {key for key in given.keys if not key.startswith("blocks")}
     secrets = [f"{path}: {ADVICE}" for path, value in leaves(tree) if _is_secret(value)]
     if secrets:
@@ -37,12 +36,18 @@ def load(overrides: Sequence[str]) -> Settings:
     return validate(tree, pinned=pinned, given=given.keys, resolved=_text(tree))
 
 
-def _compose(given: Overrides) -> Tree:
+def _compose(given: Overrides, conf: Sequence[Path]) -> Tree:
     """Return the composed configuration; of several grids, the union of their blocks."""
+
+    def composed(words: Sequence[str]) -> Tree:
+        tree = _composed(given, words)
+        chosen = _chosen(given, conf)
+        for key in chosen.keys() - given.keys:
+            put(tree, key, chosen[key])
+        return tree
+
     grids = given.choices.get("grid", ())
-    if len(grids) > 1:
-        return compose_each(given.hydra, grids, lambda words: _composed(given, words))
-    return _composed(given, given.hydra)
+    return compose_each(given.hydra, grids, composed) if len(grids) > 1 else composed(given.hydra)
 
 
 def _composed(given: Overrides, words: Sequence[str]) -> Tree:
@@ -74,6 +79,8 @@ def _explained(given: Overrides, error: Exception) -> str:
         if override == broken:
             if any(value.count(a) != value.count(b) for a, b in ("[]", "{}", "()")):
                 return f"{key}: {value!r} cannot be read; a bracket is missing"
+            if value.startswith(("[", "{")):
+                return f"{key}: {value!r} cannot be read; put each name in quotes: ['a','b']"
             quoted = value.replace("'", "")
             return f"{key}: {value!r} cannot be read; quote it: \"{key}='{quoted}'\""
     return f"configuration: {message[:300]}"

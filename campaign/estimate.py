@@ -13,16 +13,25 @@ from pathlib import Path
 
 from campaign.catalog import Catalog, load_catalog
 from campaign.fit import engine_misfit, workload_misfit
-from campaign.overrides import is_override
+from campaign.overrides import is_override, parse, refuse
+from campaign.reader import MAX_COUNT, nearest
 from campaign.tabular import print_table, write_json
 from db.errors import ConfigError
 from db.records import Board, EngineSpec, Weights, Workload
 from workers.calibration import AS_COMPUTED, Correction, corrected, corrections
 from workers.constants import release_of
 from workers.cost import Cost, estimate, memory_filled
-from workers.shape import BYTES, Shape, shape_of
+from workers.shape import BYTES, QUANTIZED, Shape, shape_of
 
 BACKENDS = ("vllm", "transformers")
+#: Keys of the configuration that are an option here; most others are for `campaign plan`.
+OPTION_OF = {
+    "model": "--model", "board": "--board", "engine": "--backend", "engine.backend": "--backend",
+    "engine.version": "--version", "engine.dtype": "--dtype",
+    "engine.quantization": "--quantization", "engine.tensor_parallel": "--tensor-parallel",
+    "engine.options.vllm.enforce_eager": "--eager", "workload.input_tokens": "--input",
+    "workload.output_tokens": "--output", "workload.batch_size": "--batch",
+}  # fmt: skip
 WATT_HOUR_J = 3600.0
 
 Answer = Mapping[str, object]
@@ -53,7 +62,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "tensor-parallel": (None, "boards that share each layer (default: all)"),
     }
     for name, (default, text) in sizes.items():
-        parser.add_argument(f"--{name}", type=int, default=default, metavar="N", help=text)
+        parser.add_argument(f"--{name}", type=_size, default=default, metavar="N", help=text)
     parser.add_argument("--backend", choices=BACKENDS, default="vllm")
     parser.add_argument("--version", help="of the backend; not given: one in between")
     parser.add_argument("--dtype", choices=["auto", *BYTES], default="auto")
@@ -67,6 +76,7 @@ def main(args: argparse.Namespace) -> int:
     words = [word for word in args.overrides if not is_override(word)]
     if words:
         raise ConfigError(f"estimate takes options, no words: {' '.join(words)}")
+    _refuse_others(args.overrides)
     catalog = _catalog(args.overrides)
     asked = asked_for(catalog, args)
     correction = _measured(args.overrides, catalog, asked) if args.store else AS_COMPUTED
@@ -80,16 +90,17 @@ def main(args: argparse.Namespace) -> int:
 
 def asked_for(catalog: Catalog, args: argparse.Namespace) -> Asked:
     """Return what the options name. Raises ConfigError."""
-    for name in ("gpus", "input", "output", "batch", "tensor_parallel"):
-        value = getattr(args, name)
-        if value is not None and value < 1:
-            option = name.replace("_", "-")
-            raise ConfigError(f"--{option} {value}: give a whole number from 1 up")
     parallel = args.tensor_parallel or args.gpus
     if args.gpus % parallel:
         raise ConfigError(f"--tensor-parallel {parallel} does not divide --gpus {args.gpus}")
     if args.version is not None and release_of(args.version) is None:
         raise ConfigError(f"--version {args.version}: give a release, such as 0.11")
+    for option in ("version", "eager"):
+        if getattr(args, option) and args.backend != "vllm":
+            raise ConfigError(f"--{option}: counts for vLLM alone; leave it out")
+    if args.quantization not in (None, *QUANTIZED):
+        hint = nearest(args.quantization, QUANTIZED) or "; for example fp8 or awq"
+        raise ConfigError(f"--quantization {args.quantization}: not known{hint}")
     board = catalog.board(args.board)
     # Random weights take as long, and rule out what reads a quantized checkpoint.
     model = replace(catalog.model(args.model), weights=Weights.REAL)
@@ -103,7 +114,7 @@ def asked_for(catalog: Catalog, args: argparse.Namespace) -> Asked:
             dtype=board.dtype if args.dtype == "auto" else args.dtype,
             quantization=args.quantization,
             tensor_parallel=parallel,
-            options={"enforce_eager": True} if args.eager and args.backend == "vllm" else {},
+            options={"enforce_eager": True} if args.eager else {},
         ),
         workload=Workload(
             input_tokens=args.input, output_tokens=args.output, batch_size=args.batch
@@ -172,6 +183,36 @@ def _answer(
     }
 
 
+def _size(text: str) -> int:
+    """Return what an option counts."""
+    try:
+        value = int(text)
+    except ValueError:
+        value = 0
+    if 1 <= value <= MAX_COUNT:
+        return value
+    raise argparse.ArgumentTypeError(f"{text}: give a whole number from 1 to {MAX_COUNT}")
+
+
+def _refuse_others(overrides: Sequence[str]) -> None:
+    """Raise ConfigError where the configuration is given what the estimate would not heed."""
+    given = parse(overrides)
+    refuse(given)
+    others = [key for key in (*given.choices, *given.keys) if not _heeded(key)]
+    refused = [f"{key}: write {OPTION_OF[key]}" for key in others if key in OPTION_OF]
+    refused += [
+        f"{key}: estimate takes options, catalog_file and store.*; `campaign plan` heeds the rest"
+        for key in others
+        if key not in OPTION_OF
+    ]
+    if refused:
+        raise ConfigError("\n".join(sorted(refused)))
+
+
+def _heeded(key: str) -> bool:
+    return key in ("catalog_file", "store") or key.startswith("store.")
+
+
 def _catalog(overrides: Sequence[str]) -> Catalog:
     """Return the catalogue; the configuration is composed only where words of it were given."""
     if not overrides:
@@ -183,12 +224,19 @@ def _catalog(overrides: Sequence[str]) -> Catalog:
 
 
 def _measured(overrides: Sequence[str], catalog: Catalog, asked: Asked) -> Correction:
-    """Return what the store's measurements say of the asked board and backend."""
-    from campaign.storeroom import existing, place
-    from db.costs import measured_costs
+    """Return what the store's measurements say of the asked board and backend.
 
+    One that is not there yet has measured nothing, and is not made by asking.
+    """
+    from campaign.storeroom import is_there, place
+    from db.costs import measured_costs
+    from db.place import opened
+
+    where = place(overrides)
+    if not is_there(where):
+        return AS_COMPUTED
     known = {board.slug: board for board in catalog.boards()}
-    with existing(place(overrides)) as opened, opened.store.begin() as connection:
+    with opened(where) as asked_store, asked_store.store.begin() as connection:
         measured = measured_costs(connection, asked.board.slug, asked.engine.backend)
     found = corrections((one, known[one.engine.board]) for one in measured)
     return found.get((asked.board.slug, asked.engine.backend), AS_COMPUTED)

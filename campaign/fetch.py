@@ -14,7 +14,16 @@ from campaign.download import download
 from campaign.reader import nearest
 from campaign.tabular import count_of, print_table, say, write_json
 from db.errors import ConfigError
-from workers.tracefiles import DIGITS, Listed, adopt, is_file, listed, sha256_of, traces_folder
+from workers.tracefiles import (
+    DIGITS,
+    Listed,
+    adopt,
+    is_file,
+    listed,
+    require_rows,
+    sha256_of,
+    traces_folder,
+)
 
 Row = dict[str, object]
 
@@ -57,12 +66,16 @@ def _fetch(name: str, origin: str | None, folder: Path) -> Row:
         raise ConfigError(f"fetch: there is no trace {name}{own or nearest(name, listed())}")
     trace = listed()[name]
     target = folder / trace.file
-    if target.exists():
-        if trace.sha256 not in (None, sha256_of(target)):
-            raise ConfigError(f"fetch {name}: {target} is another file; remove it, then fetch")
-    else:
+    if not target.exists():
         _bring(trace, origin or trace.url, target)
-    return _counted(_row(trace, target))
+    elif trace.sha256 not in (None, sha256_of(target)):
+        raise ConfigError(f"fetch {name}: {target} is another file; remove it, then fetch")
+    row = _counted(_row(trace, target))
+    try:
+        require_rows(name, int(str(row["rows"])))
+    except ConfigError as error:
+        raise ConfigError(f"fetch: {error}; remove {target}, then fetch") from error
+    return row
 
 
 def _bring(trace: Listed, origin: str, target: Path) -> None:
@@ -88,7 +101,20 @@ def _bring(trace: Listed, origin: str, target: Path) -> None:
             f"{digest[:DIGITS]} ({size} bytes), that of the trace with "
             f"{(trace.sha256 or '')[:DIGITS]} ({trace.bytes} bytes); nothing was kept"
         )
+    if trace.sha256 is None:
+        _require_rows(trace, origin, aside)
     aside.replace(target)
+
+
+def _require_rows(trace: Listed, origin: str, aside: Path) -> None:
+    """Raise ConfigError, keeping nothing, where a file without a checksum is not the trace."""
+    from workers.traces import read_trace
+
+    try:
+        require_rows(trace.name, read_trace(aside).rows)
+    except ConfigError as error:
+        aside.unlink()
+        raise ConfigError(f"fetch {trace.name}: {origin}: {error}; nothing was kept") from error
 
 
 def _row(trace: Listed, path: Path) -> Row:

@@ -12,11 +12,12 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 
 from campaign.capability import ADA, AMPERE, TURING, capability
+from campaign.reader import nearest
 from db.errors import Infeasible
 from db.records import Board, EngineSpec, Exclusion, Task, Weights, Workload
-from workers.cost import numbers_of
+from workers.cost import memory_share, numbers_of, usable_bytes
 from workers.roofline import cache_bytes, weight_bytes
-from workers.shape import Shape, precision
+from workers.shape import QUANTIZED, Shape, precision
 from workers.tracefiles import is_trace
 
 #: The most boards of one kind that one host holds.
@@ -31,7 +32,8 @@ NOT_ON_CPU = ("fp8",)
 #: Those that read a checkpoint which is quantized already.
 QUANTIZED_BEFORE = frozenset({"awq", "auto_awq", "awq_marlin", "gptq", "auto_gptq", "gptq_marlin"})
 #: Those of earlier releases of vLLM, for a pinned engine.version.
-GONE = frozenset({"bitsandbytes", "gguf"})
+GONE = frozenset({"bitsandbytes", "gguf", "hqq", "marlin", "bitblas", "gptq_bitblas", "ptpc_fp8",
+                  "deepspeedfp", "tpu_int8"})  # fmt: skip
 #: The option and its value that make vLLM accept drafts at a set rate, whatever the weights say.
 ACCEPTANCE = "rejection_sample_method"
 SYNTHETIC = "synthetic"
@@ -87,6 +89,9 @@ def workload_misfit(
     context = workload.input_tokens + workload.output_tokens
     if shape.max_position is not None and context > shape.max_position:
         return "context_too_long", f"{context} tokens exceed the model's {shape.max_position}"
+    longest = engine.options.get("max_model_len")
+    if isinstance(longest, int) and context > longest:
+        return "context_too_long", f"{context} tokens exceed max_model_len={longest}"
     sequences = 1 if engine.backend == "vllm" else workload.batch_size * workload.beams
     kept = cache_bytes(shape, numbers_of(engine), context)
     if draft is not None:
@@ -126,22 +131,29 @@ def _backend(engine: EngineSpec, _: Board) -> Reason | None:
 
 def _quantization(engine: EngineSpec, board: Board) -> Reason | None:
     method = engine.quantization
-    if method is None or engine.backend == "simulated":
+    if method is None:
         return None
-    if engine.backend == "transformers":
-        return "quantization", "transformers runs without quantization here; use vllm"
-    if method in GONE and engine.version is None:
-        return "quantization", f"vLLM no longer loads {method}"
-    if method in QUANTIZED_BEFORE and engine.model.weights is Weights.RANDOM:
-        return "quantization", f"{method} loads weights that are quantized; random ones are not"
-    if board.is_cpu:
-        if engine.backend == "vllm" and method.startswith(NOT_ON_CPU):
-            return "quantization", f"vLLM does not load {method} on a CPU"
-        return None
+    why = _not_loaded(engine, method)
     needed, has = QUANTIZED_FROM.get(method), capability(board.slug)
-    if needed is not None and has is not None and has < needed:
-        text = f"{method} needs compute capability {needed}; {board.slug} has {has}"
-        return "quantization", text
+    if why is None and engine.backend == "vllm" and board.is_cpu and method.startswith(NOT_ON_CPU):
+        why = f"vLLM does not load {method} on a CPU"
+    elif why is None and engine.backend == "vllm" and needed and has and has < needed:
+        why = f"{method} needs compute capability {needed}; {board.slug} has {has}"
+    return ("quantization", why) if why is not None else None
+
+
+def _not_loaded(engine: EngineSpec, method: str) -> str | None:
+    """Return why a backend loads no weights of a quantization, on whatever board."""
+    if method not in QUANTIZED:
+        return f"{method} is no quantization of vLLM{nearest(method, QUANTIZED)}"
+    if engine.backend == "transformers":
+        return "transformers runs without quantization here; use vllm"
+    if engine.backend == "simulated":
+        return None
+    if method in GONE and engine.version is None:
+        return f"vLLM no longer loads {method}"
+    if method in QUANTIZED_BEFORE and engine.model.weights is Weights.RANDOM:
+        return f"{method} loads weights that are quantized; random ones are not"
     return None
 
 
@@ -224,12 +236,13 @@ def _weight_bytes(engine: EngineSpec, shape: Shape, draft: Shape | None) -> floa
 
 
 def _memory(needed: float, what: str, engine: EngineSpec, board: Board) -> Reason | None:
-    if board.memory_bytes is None:
+    """Return what exceeds the part of the boards' memory that the engine fills."""
+    there, share = usable_bytes(engine, board), memory_share(engine)
+    if there is None or needed <= there:
         return None
-    there = board.memory_bytes * engine.board_count
-    if needed <= there:
-        return None
-    have = f"{engine.board_count} x {board.slug} hold {there / 1e9:.1f} GB"
+    have = f"{engine.board_count} x {board.slug} hold {there / share / 1e9:.1f} GB"
+    if share < 1.0:
+        have += f", of which {engine.backend} fills {share:g} ({there / 1e9:.1f} GB)"
     return "memory", f"{what} need {needed / 1e9:.1f} GB; {have}"
 
 

@@ -1,7 +1,8 @@
 """The options that engines take: a table per backend and version, read without importing any.
 
-Owns the form of the tables in conf/flags (name, type, default; written by deploy/flags.py from the
-engine itself) and what is said of an option that is not in one. Never imports an engine.
+Owns the form of the tables in conf/flags and what is said of an option that is not in one:
+BACKEND-VERSION.csv (name, type, default; written by deploy/flags.py from the engine itself), and
+bounds.csv, the ranges that the engine states beside its types. Never imports an engine.
 """
 
 from __future__ import annotations
@@ -27,6 +28,34 @@ _TYPES: Mapping[str, tuple[type, ...]] = {
     "float": (int, float),
     "str": (str,),
 }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Range:
+    """The numbers an option takes: at least, above, at most, in steps of; None is no bound."""
+
+    least: float | None
+    above: float | None
+    most: float | None
+    step: float | None
+
+    def takes(self, value: Scalar) -> bool:
+        """Whether a number is in the range; what is no number is for the type to judge."""
+        if not isinstance(value, int | float) or isinstance(value, bool):
+            return True
+        return (
+            (self.least is None or value >= self.least)
+            and (self.above is None or value > self.above)
+            and (self.most is None or value <= self.most)
+            and (self.step is None or value % self.step == 0)
+        )
+
+    @property
+    def expected(self) -> str:
+        """The range, for people."""
+        named = (("at least", self.least), ("above", self.above), ("at most", self.most),
+                 ("a multiple of", self.step))  # fmt: skip
+        return " and ".join(f"{word} {bound:g}" for word, bound in named if bound is not None)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,6 +100,8 @@ def problems(backend: str, version: str | None, options: Mapping[str, Scalar]) -
             found.append(f"{path}: not an option of {of}{nearest(name, known)}")
         elif known is not None and not known[name].takes(value):
             found.append(f"{path}={value!r}: expected {known[name].expected}")
+        elif (allowed := ranges().get((backend, name))) and not allowed.takes(value):
+            found.append(f"{path}={value!r}: expected {allowed.expected}")
     return found
 
 
@@ -108,6 +139,20 @@ def read(backend: str, version: str) -> Mapping[str, Flag]:
     stem = f"{backend}-{version}" if version else backend
     with (FOLDER / f"{stem}.csv").open(encoding="utf-8", newline="") as file:
         return {row["name"]: _flag(row["name"], row["type"]) for row in csv.DictReader(file)}
+
+
+@cache
+def ranges() -> Mapping[tuple[str, str], Range]:
+    """Return the ranges of options by backend and name."""
+    with (FOLDER / "bounds.csv").open(encoding="utf-8", newline="") as file:
+        return {(row["backend"], row["name"]): _range(row) for row in csv.DictReader(file)}
+
+
+def _range(row: Mapping[str, str]) -> Range:
+    least, above, most, step = (
+        float(row[column]) if row[column] else None for column in ("least", "above", "most", "step")
+    )
+    return Range(least=least, above=above, most=most, step=step)
 
 
 def _flag(name: str, types: str) -> Flag:

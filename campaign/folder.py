@@ -11,9 +11,9 @@ from pathlib import Path
 
 from db.errors import ConfigError
 from db.records import ModelSpec, Scalar, Weights
-from workers.families import SIZES, Config
+from workers.families import FAMILIES, SIZES, Config
 from workers.shape import Architecture
-from workers.stack import lacking
+from workers.stack import impossible, lacking
 
 #: Says nothing about what is computed: provenance, generation defaults, rotary constants; or of
 #: weights alone (quantization), which random ones do not have; or what all of a family say alike
@@ -103,14 +103,18 @@ def plain(content: object, where: str) -> Architecture:
 
 
 def complete(architecture: Architecture, where: str) -> Architecture:
-    """Return an architecture that states what its family needs.
+    """Return an architecture that states what its family needs, in sizes that go together.
 
-    Raises ConfigError naming the keys that are missing. What an unknown family needs is its
-    engine's to say.
+    Raises ConfigError for a family that is not known, keys that are missing, sizes at odds.
     """
-    missing = lacking(Config(architecture))
-    if missing:
+    config = Config(architecture)
+    if not config.known:
+        known = ", ".join(sorted(FAMILIES))
+        raise ConfigError(f"{where}: model_type {config.kind} is not supported; supported: {known}")
+    if missing := lacking(config):
         raise ConfigError(f"{where} lacks {', '.join(missing)}")
+    if odd := impossible(config):
+        raise ConfigError(f"{where}: {odd}")
     return architecture
 
 

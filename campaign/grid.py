@@ -17,6 +17,7 @@ from campaign.fit import Grid, Reason, engine_misfit, workload_misfit
 from campaign.flags import problems as option_problems
 from campaign.lengths import resolved
 from campaign.points import NGRAM, Models, engines, loadings, workloads
+from campaign.reader import nearest
 from campaign.settings import Axes, Settings
 from db.errors import ConfigError
 from db.identity import engine_digest, task_key
@@ -56,6 +57,7 @@ def expand(
     problems: list[str] = []
     models = _models(settings, catalog, commits or {}, problems)
     boards = _boards(settings, catalog, here, problems)
+    problems += _unknown_boards(settings, catalog, here)
     settings = resolved(settings, problems)
     problems += _wrong_options(settings)
     if problems:
@@ -127,6 +129,21 @@ def _boards(
     if HERE in settings.boards and not found:
         problems.append("board here: no board was found; name one of the catalogue")
     return boards
+
+
+def _unknown_boards(settings: Settings, catalog: Catalog, here: Sequence[Board]) -> list[str]:
+    """Return a line for every slug of a setting that is no board's."""
+    known = [board.slug for board in (*catalog.boards(), *here)]
+    named = {
+        "cluster.boards": settings.cluster.boards,
+        "run.price_per_gpu_hour": settings.run.price_per_gpu_hour,
+    }
+    return [
+        f"{path}.{slug}: no such board{nearest(slug, known)}"
+        for path, slugs in named.items()
+        for slug in slugs
+        if slug not in known and not slug.startswith("cpu:")
+    ]
 
 
 def _points(

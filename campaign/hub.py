@@ -12,6 +12,8 @@ from pathlib import Path
 
 from db.errors import ConfigError
 
+#: As long may a hub take to say that it is there.
+ANSWER_S = 10.0
 _ID = re.compile(r"[\w.-]+/[\w.-]+")
 
 
@@ -44,19 +46,23 @@ def cached_config(name: str) -> Path | None:
 def fetch(name: str) -> Path:
     """Fetch the ``config.json`` of a repository into the cache and return it.
 
-    Raises ConfigError naming the model and what the hub said.
+    A hub that does not answer is asked once: what the cache has is returned then. Raises
+    ConfigError naming the model and what the hub said.
     """
     if not is_hub_id(name):
         raise ConfigError(f"model {name}: not a hub id; write owner/model")
     try:
-        from huggingface_hub import hf_hub_download
+        from huggingface_hub import HfApi, hf_hub_download
         from huggingface_hub.errors import HfHubHTTPError
     except ImportError as error:
         message = f"model {name}: the hub needs huggingface_hub: make install FLAVOUR=hf"
         raise ConfigError(message) from error
     try:
+        HfApi().model_info(name, timeout=ANSWER_S)  # asks once, where a download tries six times
         return Path(hf_hub_download(name, "config.json"))
-    except (HfHubHTTPError, OSError, ValueError) as error:
+    except Exception as error:  # of the hub, of the network, and of whichever library it asks with
+        if not isinstance(error, HfHubHTTPError) and (cached := cached_config(name)) is not None:
+            return cached
         words = " ".join(str(error).split())[:200]
         raise ConfigError(
             f"model {name}: the hub did not give its config.json ({words}); with a gated model "

@@ -62,6 +62,10 @@ OPEN = (
 _FORM = re.compile(
     r"(?P<mark>\+{0,2}|~)(?P<key>[A-Za-z_][\w./-]*)(?P<rest>=(?P<value>.*))?", re.DOTALL
 )
+#: What is quoted already, or the name of an ablation, whose "=" nothing else can read unquoted.
+_NAMES = re.compile(
+    r"""'[^']*'|"[^"]*"|(?P<ablation>[^\s,:'"\[\]{}()=@]+@[A-Za-z_]+=[^\s,'"\[\]{}()]*)"""
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -113,7 +117,7 @@ def parse(arguments: Sequence[str]) -> Overrides:
         if found is None or not is_override(argument):
             problems.append(_unreadable(argument, conf))
             continue
-        key, value = found["key"], found["value"] or ""
+        key, value = found["key"], _quoted(found["value"] or "")
         if key == SEARCH_PATH:
             hydra.append(argument)
         elif found["mark"] == "~":
@@ -134,6 +138,11 @@ def parse(arguments: Sequence[str]) -> Overrides:
         problems.append("engine.backend: clashes with engine=...; keep one of the two")
     return Overrides(hydra=tuple(hydra), choices=choices, keys=frozenset(keys),
                      problems=tuple(problems))  # fmt: skip
+
+
+def _quoted(value: str) -> str:
+    """Return a value with the names of ablations in quotes, alone and in lists and mappings."""
+    return _NAMES.sub(lambda m: f"'{m[0]}'" if m["ablation"] else m[0], value)
 
 
 def refuse(given: Overrides) -> None:

@@ -18,6 +18,7 @@ from campaign.config import load
 from campaign.fit import require_runnable
 from campaign.grid import expand
 from campaign.here import boards_here
+from campaign.hub import cache_folder
 from campaign.redaction import redact
 from campaign.settings import Settings
 from campaign.storeroom import is_there
@@ -69,9 +70,10 @@ def main(args: argparse.Namespace) -> int:
     for number, one in enumerate(wanted, 1):
         rows.append(_brought(one, cache, f"[{number}/{len(wanted)}]", refused.get(one.model.name)))
     failed = sum(row["error"] is not None for row in rows)
+    brought = sum(row["brought"] is True for row in rows)
     if args.json:
-        write_json({"weights": rows, "brought": len(rows) - failed, "failed": failed})
-    words = f"weights of {count_of(len(rows) - failed, 'model')} are here"
+        write_json({"weights": rows, "brought": brought, "failed": failed})
+    words = f"weights of {count_of(len(rows) - failed, 'model')} are here, {brought} newly brought"
     say(f"{words}; {failed} could not be had" if failed else words)
     return CampaignError.exit_code if failed else 0
 
@@ -109,8 +111,9 @@ def _wanted(engines: Iterable[EngineSpec]) -> Sequence[Wanted]:
 
 
 def _brought(one: Wanted, cache: Path, place: str, refused: str | None) -> dict[str, object]:
-    """Bring one model's weights and say how it went; `refused` is what the hub said before."""
+    """Bring one model's weights unless they are there; `refused` is what the hub said before."""
     say(f"{place} {_announced(one)}")
+    before = _files(cache) | _files(cache_folder() / f"models--{one.model.name.replace('/', '--')}")
     started_s, folder, error = time.monotonic(), None, refused
     if error is None:
         try:
@@ -118,15 +121,23 @@ def _brought(one: Wanted, cache: Path, place: str, refused: str | None) -> dict[
         except EngineFault as fault:
             error = str(fault)
     seconds = time.monotonic() - started_s
-    held = 0 if folder is None else sum(f.stat().st_size for f in folder.rglob("*") if f.is_file())
+    files = set() if folder is None else _files(folder)
+    held = sum(file.stat().st_size for file in files)
+    brought = one.model.folder is None and not files <= before
     error = None if error is None else redact(error)
-    say(f"{place} {error}" if error else f"{place} {_size(held)} in {folder}, {seconds:.1f} s")
+    took = f", {seconds:.1f} s" if brought else ", there already"
+    say(f"{place} {error}" if error else f"{place} {_size(held)} in {folder}{took}")
     return {
         "model": one.model.name, "weights": one.model.weights, "commit": one.model.commit,
         "dtype": one.dtype if one.model.weights is Weights.RANDOM else None,
         "folder": None if folder is None else str(folder), "bytes": held or None,
-        "seconds": round(seconds, 3), "error": error,
+        "brought": brought, "seconds": round(seconds, 3), "error": error,
     }  # fmt: skip
+
+
+def _files(folder: Path) -> set[Path]:
+    """Return every file below a folder, by its whole path."""
+    return {file for file in folder.absolute().rglob("*") if file.is_file()}
 
 
 def _folder(one: Wanted, cache: Path) -> Path:
@@ -138,16 +149,16 @@ def _folder(one: Wanted, cache: Path) -> Path:
 
 
 def _announced(one: Wanted) -> str:
-    """Return what is being brought, and about how much of it."""
+    """Return what is brought unless it is there, and about how much of it."""
     model = one.model
     shape = shape_of(model.name, model.architecture)
     size = f", about {_size(weight_bytes(shape, precision(one.dtype)))}" if shape else ""
     if model.weights is Weights.RANDOM:
-        return f"{model.name}: drawing random weights in {one.dtype}{size}"
+        return f"{model.name}: random weights in {one.dtype}{size}"
     if model.folder is not None:
         return f"{model.name}: looking in {model.folder}"
     at = f" at {model.commit[:12]}" if model.commit else ""
-    return f"{model.name}: fetching{at}{size}"
+    return f"{model.name}: weights of the hub{at}{size}"
 
 
 def _size(size_bytes: float) -> str:

@@ -20,6 +20,7 @@ from campaign.fleet import LocalBoards
 from campaign.grid import Grid, expand
 from campaign.here import absent_here, boards_here, reality_here, threads_here
 from campaign.hours import Efforts
+from campaign.lengths import keep_traces
 from campaign.outlook import check_budget, describe
 from campaign.settings import BudgetSettings, Settings
 from campaign.tabular import count_of
@@ -97,6 +98,7 @@ class Prepared:
                 done = done_keys(connection, [task.key for task in grid.tasks])
                 plan = describe(settings, grid, self.boards.counts, done, efforts)
                 check_budget(settings, plan)
+            keep_traces(settings)
             campaign_id = create_campaign(
                 connection, settings.campaign, settings.owner, settings.resolved
             )

@@ -16,6 +16,8 @@ from db.records import Scalar
 T = TypeVar("T")
 
 MAX_COUNT = 2**31 - 1
+#: The longest list of known words that a message holds.
+LISTED = 64
 #: Stands for a word that was refused.
 UNKNOWN = "?"
 
@@ -24,11 +26,13 @@ def nearest(word: str, known: Iterable[str]) -> str:
     """Return ``; did you mean a or b?`` for the closest known words, or all of a short list."""
     names = list(dict.fromkeys(known))
     folded = {name.lower(): name for name in reversed(names)}
+    if word.lower() in folded:
+        return f"; did you mean {folded[word.lower()]}?"
     begun = [name for name in folded if word and name.startswith(word.lower())]
     close = [*begun, *difflib.get_close_matches(word.lower(), folded, n=3, cutoff=0.6)]
     if close:
         return f"; did you mean {' or '.join(folded[c] for c in dict.fromkeys(close[:4]))}?"
-    return f"; known: {', '.join(sorted(names))}" if len(names) <= 16 else ""  # noqa: PLR2004
+    return f"; known: {', '.join(sorted(names))}" if len(names) <= LISTED else ""
 
 
 class Reader:
@@ -84,21 +88,21 @@ class Reader:
         self.note(path, f"{_shown(value)} is not known{nearest(str(value), known)}")
         return UNKNOWN
 
-    def whole(self, path: str, value: object, minimum: int = 1) -> int:
-        """Return a whole number of at least `minimum`."""
+    def whole(self, path: str, value: object, minimum: int = 1, maximum: int = MAX_COUNT) -> int:
+        """Return a whole number from `minimum` to `maximum`."""
         if isinstance(value, int) and not isinstance(value, bool):
-            if minimum <= value <= MAX_COUNT:
+            if minimum <= value <= maximum:
                 return value
-            bound = f"at least {minimum}" if value < minimum else f"at most {MAX_COUNT}"
+            bound = f"at least {minimum}" if value < minimum else f"at most {maximum}"
             self.note(path, f"{value} is out of range; it must be {bound}")
         else:
             fix = f"write a number such as {path}={max(minimum, 8)}"
             self.note(path, f"{_shown(value)} is not a whole number; {fix}")
         return minimum
 
-    def optional_whole(self, path: str, value: object) -> int | None:
-        """Return a whole number of at least 1, or None."""
-        return None if value is None else self.whole(path, value)
+    def optional_whole(self, path: str, value: object, maximum: int = MAX_COUNT) -> int | None:
+        """Return a whole number from 1 to `maximum`, or None."""
+        return None if value is None else self.whole(path, value, maximum=maximum)
 
     def number(self, path: str, value: object, *, zero: bool = False) -> float:
         """Return a finite number above zero, or with `zero` not below it."""
@@ -111,9 +115,14 @@ class Reader:
             self.note(path, f"{_shown(value)} is not a number; write for example {path}=5")
         return 1.0
 
-    def optional_number(self, path: str, value: object) -> float | None:
-        """Return a number above zero, or None."""
-        return None if value is None else self.number(path, value)
+    def optional_number(
+        self, path: str, value: object, maximum: float = float("inf")
+    ) -> float | None:
+        """Return a number above zero and not above `maximum`, or None."""
+        number = None if value is None else self.number(path, value)
+        if number is not None and number > maximum:
+            self.note(path, f"{value} is out of range; it must be at most {maximum:g}")
+        return number
 
     def axis(self, path: str, read: Callable[[str, object], T]) -> tuple[T, ...]:
         """Return the values of an axis: a scalar is one value, a list several, each once."""

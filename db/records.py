@@ -73,6 +73,7 @@ class Board:
     memory_bandwidth_bytes_s: float | None = None
     bf16_flops: float | None = None
     fp16_flops: float | None = None
+    fp8_flops: float | None = None
     tdp_w: float | None = None
     idle_w: float | None = None
     dtype: str = "bfloat16"

@@ -35,6 +35,18 @@ class Constants:
     busy: float = 0.4
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rates:
+    """A board's peaks: `matrix_flops` of the layers' matrices, `flops` of all other arithmetic."""
+
+    flops: float
+    matrix_flops: float
+    bytes_s: float
+
+
+#: Quantizations of weights and activations that multiply the layers' matrices in FP8.
+FP8 = frozenset({"fp8", "fp8_per_tensor", "fp8_per_channel", "fp8_per_block", "fbgemm_fp8",
+                 "modelopt", "ptpc_fp8"})  # fmt: skip
 #: Boards whose memory is HBM, by how their slugs begin: at idle they sleep less than the others.
 HBM = ("v100", "a100", "a30", "h100", "h200", "gh200", "b200", "b300", "gb200", "mi")
 GDDR = {"awake": 0.28, "busy": 0.55}
@@ -77,16 +89,23 @@ def release_of(version: str | None) -> tuple[int, int] | None:
 
 
 def board_rates(
-    board: Board, numbers: Precision, threads: int | None = None
-) -> tuple[float, float] | None:
-    """Return a board's peak FLOP/s and bytes/s for these numbers; None where not known.
+    board: Board,
+    numbers: Precision,
+    threads: int | None = None,
+    quantization: str | None = None,
+) -> Rates | None:
+    """Return a board's peaks for these numbers; None where not known.
 
-    Boards state half-precision rates; float32 is taken for an eighth of them (assumption).
+    Boards state half-precision rates; float32 is taken for an eighth of them (assumption). A
+    board without an FP8 rate widens FP8 weights, and so does every quantization of weights alone.
     """
     if board.is_cpu and board.memory_bandwidth_bytes_s is None:
         cores = threads or 1
-        return cores * CPU_CORE_FLOPS, cores * CPU_CORE_BYTES_S
+        flops, bytes_s = cores * CPU_CORE_FLOPS, cores * CPU_CORE_BYTES_S
+        return Rates(flops=flops, matrix_flops=flops, bytes_s=bytes_s)
     peak = board.bf16_flops or board.fp16_flops
     if peak is None or board.memory_bandwidth_bytes_s is None:
         return None
-    return (peak if numbers.half else peak / 8), board.memory_bandwidth_bytes_s
+    flops = peak if numbers.half else peak / 8
+    narrow = board.fp8_flops if numbers.half and quantization in FP8 else None
+    return Rates(flops=flops, matrix_flops=narrow or flops, bytes_s=board.memory_bandwidth_bytes_s)

@@ -17,6 +17,7 @@ from workers.constants import (
     PCIE_BYTES_S,
     UNFUSED_KERNELS,
     Constants,
+    Rates,
     board_rates,
     constants_of,
 )
@@ -24,10 +25,12 @@ from workers.roofline import Work, cache_bytes, decode, prefill, weight_bytes
 from workers.shape import Precision, Shape, precision
 
 #: Bumped when a formula or constant changes what a simulated row says.
-VERSION = "2"
+VERSION = "3"
 
-#: vLLM's default share of the memory that weights and KV cache may fill.
-MEMORY_SHARE = 0.9
+#: vLLM's default share of a board's memory that weights and KV cache may fill, since 0.32.
+MEMORY_SHARE = 0.92
+#: Options that keep a part of the weights in the host's memory.
+_OFFLOADING = ("cpu_offload_gb", "offload_group_size")
 _KV_FP8 = ("fp8", "fp8_e4m3", "fp8_e5m2")
 
 
@@ -47,7 +50,8 @@ class Phase:
 class Cost:
     """One batch on a group of boards: prefill gives the first token, decode every other.
 
-    `running` is how many of its requests are computed together; the others wait for memory.
+    `running` is how many of its requests are computed together; the others wait for memory. Where
+    it is 0 not one has room, and the cost is that of one after the other, if they had.
     """
 
     prefill: Phase
@@ -84,14 +88,15 @@ def estimate(
     batch and beams. Boards beyond `tensor_parallel` hold further stages of the model.
     """
     numbers = numbers_of(engine)
-    rates = board_rates(board, numbers, engine.threads)
+    rates = board_rates(board, numbers, engine.threads, engine.quantization)
     if rates is None:
         return None
-    running = running_together(engine, shape, board, workload)
+    together = running_together(engine, shape, board, workload)
+    running = max(1, together)
     stages = max(1, engine.board_count // engine.tensor_parallel)
     parts = min(stages, running)  # a batch is split so that no stage waits for another
     group = _Group(
-        engine=engine, board=board, flops=rates[0], bytes_s=rates[1], parts=parts,
+        engine=engine, board=board, rates=rates, parts=parts,
         constants=constants or constants_of(board, engine), shape=shape, numbers=numbers,
     )  # fmt: skip
     batch, beams = workload.batch_size, workload.beams
@@ -103,7 +108,7 @@ def estimate(
         decode=group.phase(tokens, running * beams),
         output_tokens=workload.output_tokens,
         boards=engine.board_count,
-        running=running,
+        running=together,
     )
 
 
@@ -116,19 +121,23 @@ def numbers_of(engine: EngineSpec) -> Precision:
 
 
 def running_together(engine: EngineSpec, shape: Shape, board: Board, workload: Workload) -> int:
-    """Return how many requests of a batch an engine computes together, at least one.
+    """Return how many requests of a batch an engine computes together; 0 where not one fits.
 
     vLLM lets those wait that its memory has no room for; requests take what they hold halfway
     through their answers. Other engines compute a batch as it is.
     """
     batch = workload.batch_size
-    if engine.backend == "transformers" or board.memory_bytes is None:
+    there = usable_bytes(engine, board)
+    if engine.backend == "transformers" or there is None:
         return batch
     context = workload.input_tokens + workload.output_tokens // 2
-    each = cache_bytes(shape, numbers_of(engine), context) * workload.beams
-    most = _cache_room_bytes(engine, shape, board.memory_bytes) / (each or 1.0)
+    room = there - weight_bytes(shape, numbers_of(engine))
+    sequences = room // (cache_bytes(shape, numbers_of(engine), context) or 1.0)
+    if sequences < 1:
+        return 0
     limit = engine.options.get("max_num_seqs")
-    return max(1, min(batch, int(most), limit if isinstance(limit, int) else batch))
+    most = min(batch, int(sequences // workload.beams))
+    return max(1, min(most, limit if isinstance(limit, int) else batch))
 
 
 def memory_filled(engine: EngineSpec, shape: Shape, board: Board, workload: Workload) -> float:
@@ -139,16 +148,29 @@ def memory_filled(engine: EngineSpec, shape: Shape, board: Board, workload: Work
     context = workload.input_tokens + workload.output_tokens
     each = cache_bytes(shape, numbers_of(engine), context) * workload.beams
     cached = each * running_together(engine, shape, board, workload)
-    if board.memory_bytes is not None and engine.backend != "transformers":
-        cached = max(each, min(cached, _cache_room_bytes(engine, shape, board.memory_bytes)))
-    return weight_bytes(shape, numbers_of(engine)) + cached
+    weights, there = weight_bytes(shape, numbers_of(engine)), usable_bytes(engine, board)
+    if there is not None and engine.backend != "transformers":
+        cached = max(each, min(cached, there - weights))
+    return weights + cached
 
 
-def _cache_room_bytes(engine: EngineSpec, shape: Shape, board_bytes: float) -> float:
-    """Bytes that vLLM has for the KV cache beside the weights; negative where they do not fit."""
-    share = engine.options.get("gpu_memory_utilization")
-    share = share if isinstance(share, float) else MEMORY_SHARE
-    return share * engine.board_count * board_bytes - weight_bytes(shape, numbers_of(engine))
+def usable_bytes(engine: EngineSpec, board: Board) -> float | None:
+    """Return the bytes of a group that weights and KV cache may fill.
+
+    None where the boards' memory is not known, or the weights lie in the host's as well.
+    """
+    if board.memory_bytes is None or any(engine.options.get(name) for name in _OFFLOADING):
+        return None
+    return memory_share(engine) * engine.board_count * board.memory_bytes
+
+
+def memory_share(engine: EngineSpec) -> float:
+    """Return the part of its boards' memory that an engine fills: vLLM leaves some to others."""
+    options = engine.options
+    if engine.backend == "transformers" or options.get("kv_cache_memory_bytes"):
+        return 1.0
+    share = options.get("gpu_memory_utilization")
+    return float(share) if isinstance(share, int | float) else MEMORY_SHARE
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -157,8 +179,7 @@ class _Group:
 
     engine: EngineSpec
     board: Board
-    flops: float
-    bytes_s: float
+    rates: Rates
     parts: int
     constants: Constants
     shape: Shape
@@ -169,9 +190,10 @@ class _Group:
 
         Arithmetic and traffic add up: the kernels that saturate one leave the other idle.
         """
-        c, boards = self.constants, self.engine.tensor_parallel
-        memory_s = work.bytes / boards / self.bytes_s
-        math_s = work.flops / boards / self.flops
+        c, boards, rates = self.constants, self.engine.tensor_parallel, self.rates
+        memory_s = work.bytes / boards / rates.bytes_s
+        math_s = work.matrix_flops / boards / rates.matrix_flops
+        math_s += (work.flops - work.matrix_flops) / boards / rates.flops
         kernels_s = memory_s / c.bandwidth + math_s / c.compute + self._waits_s(work)
         # How long the boards would take for the joules of this work if they drew their TDP.
         tdp_s = c.busy * (kernels_s + memory_s) + (1 - c.busy) * math_s / c.compute

@@ -13,7 +13,7 @@ FULL, WINDOW, STATE, BOTH, NOTHING = "full", "window", "state", "both", "nothing
 DENSE, EXPERTS = "dense", "experts"
 
 #: More layers than any model has: a slip of the keyboard.
-_MOST_LAYERS = 10_000
+MOST_LAYERS = 10_000
 
 #: (mixer, MLP) of one layer.
 Kind = tuple[str, str]
@@ -39,7 +39,7 @@ def window_of(config: Config) -> int | None:
 
 def kinds(config: Config, layers: int) -> list[Kind] | None:
     """Return the kind of each layer; None where a layer is of a kind that is not known here."""
-    if layers > _MOST_LAYERS:
+    if layers > MOST_LAYERS:
         return None
     stated = _words(config)
     if config.kind == "nemotron_h":

@@ -17,10 +17,12 @@ from workers.shape import Precision, Shape
 class Work:
     """Arithmetic and memory traffic of one phase over the whole group; `steps` engine steps.
 
-    `tokens` are those that pass through the layers, prompts' or generated ones.
+    `matrix_flops` are those of the FLOPs that the layers' matrices take: not attention, state and
+    the output matrix. `tokens` are those that pass through the layers, prompts' or generated ones.
     """
 
     flops: float
+    matrix_flops: float
     bytes: float
     tokens: float
     steps: float
@@ -29,6 +31,7 @@ class Work:
         """Return the same work over and over."""
         return Work(
             flops=self.flops * factor,
+            matrix_flops=self.matrix_flops * factor,
             bytes=self.bytes * factor,
             tokens=self.tokens * factor,
             steps=self.steps * factor,
@@ -59,6 +62,7 @@ def prefill(shape: Shape, numbers: Precision, workload: Workload) -> Work:
     written = n * shape.kv_elements_per_token + shape.state_elements
     return Work(
         flops=batch * (shape.layer_flops(1, n) + shape.head_flops),
+        matrix_flops=2.0 * batch * n * shape.matrix_parameters,
         bytes=_weights_read(shape, numbers, batch * n) + batch * written * numbers.kv_bytes,
         tokens=batch * n,
         steps=1,
@@ -79,6 +83,7 @@ def decode(shape: Shape, numbers: Precision, workload: Workload) -> Work:
     weights = steps * _weights_read(shape, numbers, batch)
     return Work(
         flops=batch * flops if steps else 0.0,
+        matrix_flops=2.0 * batch * steps * shape.matrix_parameters,
         bytes=weights + batch * moved * numbers.kv_bytes if steps else 0.0,
         tokens=batch * steps,
         steps=steps,

@@ -20,8 +20,18 @@ Architecture = Mapping[str, Scalar | tuple[Scalar, ...]]
 
 #: Bytes of a weight or a KV element. Quantized weights carry scales; they are left out.
 BYTES = {"float32": 4.0, "bfloat16": 2.0, "float16": 2.0}
-#: Quantizations that store a weight in one byte; any other is taken for four bits.
-ONE_BYTE = frozenset({"fp8", "int8", "w8a8", "bitsandbytes-8bit"})
+#: Bytes of a weight by the quantizations of vLLM; where the checkpoint decides, the least it may.
+QUANTIZED: Mapping[str, float] = {
+    **dict.fromkeys(("fp8", "fp8_per_tensor", "fp8_per_channel", "fp8_per_block", "fbgemm_fp8",
+                     "modelopt", "modelopt_mxfp8", "mxfp8", "experts_int8",
+                     "int8_per_channel_weight_only"), 1.0),
+    **dict.fromkeys(("awq", "auto_awq", "awq_marlin", "gptq", "auto_gptq", "gptq_marlin",
+                     "fp_quant", "modelopt_fp4", "modelopt_mixed", "humming",
+                     "compressed-tensors", "quark", "moe_wna16", "torchao", "inc", "mxfp4",
+                     "gpt_oss_mxfp4", "deepseek_v4_fp8", "online", "nvfp4_per_token"), 0.5),
+    **dict.fromkeys(("bitsandbytes", "gguf", "hqq", "marlin", "bitblas", "gptq_bitblas"), 0.5),
+    **dict.fromkeys(("ptpc_fp8", "deepspeedfp", "tpu_int8"), 1.0),
+}  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -172,9 +182,7 @@ class Shape:
 def precision(dtype: str, quantization: str | None = None) -> Precision:
     """Return the bytes of weights and KV cache for a dtype by its Hugging Face name."""
     size = BYTES.get(dtype, 2.0)
-    weight = size
-    if quantization is not None:
-        weight = 1.0 if quantization.lower() in ONE_BYTE else 0.5
+    weight = QUANTIZED.get(quantization or "", size)
     return Precision(weight_bytes=weight, kv_bytes=size, half=size <= BYTES["float16"])
 
 

@@ -10,9 +10,20 @@ from collections import Counter
 
 from workers.families import NAMES, PURE_STATES, Config
 from workers.layers import Layers, joined
-from workers.mixers import STATES, attention
+from workers.mixers import STATES, attention, heads_of
 from workers.mlps import dense, mixture, width_of
-from workers.pattern import BOTH, DENSE, EXPERTS, FULL, STATE, WINDOW, Kind, kinds, window_of
+from workers.pattern import (
+    BOTH,
+    DENSE,
+    EXPERTS,
+    FULL,
+    MOST_LAYERS,
+    STATE,
+    WINDOW,
+    Kind,
+    kinds,
+    window_of,
+)
 
 
 def lacking(config: Config) -> tuple[str, ...]:
@@ -29,6 +40,32 @@ def lacking(config: Config) -> tuple[str, ...]:
     if not pure and not width_of(config, 1) and "expert_intermediate" not in sizes:
         missing.append("intermediate")
     return tuple(" or ".join(NAMES.get(name, (name,))[:2]) for name in missing)
+
+
+def impossible(config: Config) -> str | None:
+    """Return which sizes of a listed family no model has together; None if nothing speaks against.
+
+    Asks for what it must state first: `lacking`.
+    """
+    layers, hidden = _layers(config), config.size("hidden") or 0
+    heads, kv_heads, head_dim = heads_of(config)
+    if layers > MOST_LAYERS:
+        return f"{layers} layers are more than any model has; at most {MOST_LAYERS}"
+    if not heads:
+        return None
+    if heads % kv_heads:
+        return f"{kv_heads} key-value heads do not divide {_named(config, 'heads')}={heads}"
+    follows = not config.size("head_dim") and not config.number("kv_lora_rank")
+    if follows and hidden % heads:
+        return f"{heads} heads do not divide {_named(config, 'hidden')}={hidden}"
+    if hidden < head_dim:
+        return f"{_named(config, 'hidden')}={hidden} is less than one head's {head_dim}"
+    return None
+
+
+def _named(config: Config, size: str) -> str:
+    """Return the name that a configuration has for a size it states."""
+    return next(key for key in NAMES[size] if config.number(key))
 
 
 def _states(config: Config, name: str) -> bool:

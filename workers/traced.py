@@ -15,7 +15,7 @@ from db.errors import ConfigError
 from db.records import Workload
 from workers.arrivals import Recorded
 from workers.lengths import Pair
-from workers.tracefiles import locate
+from workers.tracefiles import locate, require_rows
 from workers.traces import Trace, fitting, order_of, read_trace
 
 log = logging.getLogger("campaign.traced")
@@ -32,6 +32,7 @@ class Traced:
         self.dropped = Counter(over_input_tokens=0, over_output_tokens=0)
         self._work = workload
         self._trace = _read(*locate(workload.lengths, folder))
+        require_rows(workload.lengths, self._trace.rows)
         self._fitting = fitting(self._trace, workload.input_tokens, workload.output_tokens)
         if not self._fitting:
             raise ConfigError(

@@ -81,29 +81,26 @@ def is_trace(lengths: str) -> bool:
 def resolve(lengths: str, folder: Path | None = None) -> str:
     """Return the name that says what is measured, for `Workload.lengths`.
 
-    A file of one's own is read through and kept in the folder of traces under that name, so that
-    a campaign continues when the original has changed. A trace without a published checksum has
-    to be there. Anything else is its own name. Raises ConfigError.
+    A file of one's own is read through where it lies, and nothing is written. A trace without a
+    published checksum has to be there. Anything else is its own name. Raises ConfigError.
     """
-    kept = folder or traces_folder()
     if is_file(lengths):
-        return adopt(Path(lengths).expanduser(), kept)
+        return _named(Path(lengths).expanduser())
     known = listed().get(lengths)
     if known is None or known.sha256 is not None:
         return lengths
-    path = kept / known.file
+    path = (folder or traces_folder()) / known.file
     if not path.is_file():
         raise ConfigError(_absent(lengths))
     return f"{lengths}@{sha256_of(path)[:DIGITS]}"
 
 
 def adopt(path: Path, folder: Path) -> str:
-    """Keep a copy of a trace in the folder; returns its name. Raises ConfigError."""
-    from workers.traces import read_trace
+    """Keep a copy of a trace in the folder, so that a campaign continues without the original.
 
-    digest = read_trace(path).sha256
-    stem = re.sub(r"[^\w.-]", "-", path.stem)
-    name = f"{stem}@{digest[:DIGITS]}"
+    Returns its name. Raises ConfigError.
+    """
+    name = _named(path)
     target = folder / f"{name}.csv"
     if not target.exists():
         folder.mkdir(parents=True, exist_ok=True)
@@ -116,6 +113,30 @@ def adopt(path: Path, folder: Path) -> str:
         finally:
             made.unlink(missing_ok=True)
     return name
+
+
+def _named(path: Path) -> str:
+    """Return the name that a file's content gives it. Raises ConfigError where it is no trace."""
+    from workers.traces import read_trace
+
+    stem = re.sub(r"[^\w.-]", "-", path.stem)
+    return f"{stem}@{read_trace(path).sha256[:DIGITS]}"
+
+
+def file_of(lengths: str, folder: Path) -> Path | None:
+    """Return where the file of these lengths is, as they are written; None if there is none."""
+    if is_file(lengths):
+        return Path(lengths).expanduser()
+    known = listed().get(lengths.partition("@")[0])
+    path = folder / (known.file if known else f"{lengths}.csv")
+    return path if is_trace(lengths) and path.is_file() else None
+
+
+def require_rows(lengths: str, rows: int) -> None:
+    """Raise ConfigError where a file has not the published rows, and no checksum can tell."""
+    known = listed().get(lengths.partition("@")[0])
+    if known is not None and known.sha256 is None and known.rows not in (None, rows):
+        raise ConfigError(f"trace {known.name}: it has {known.rows:,} rows, this file {rows:,}")
 
 
 def locate(lengths: str, folder: Path) -> tuple[Path, str]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 from array import array
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -66,6 +66,30 @@ def read_trace(path: Path) -> Trace:
     except OSError as error:
         raise ConfigError(f"trace {path} cannot be read: {error.strerror}") from error
     return rows.trace(digest.hexdigest())
+
+
+def without_any(path: Path, mosts: Collection[tuple[int, int]]) -> list[tuple[int, int]]:
+    """Return the mosts, of prompt and output tokens, that leave out every request of a file.
+
+    Reads no further than to a request for each. Raises ConfigError for a wrong header.
+    """
+    left = sorted(set(mosts))
+    try:
+        with path.open("rb") as stream:
+            columns = columns_of(_header(stream, hashlib.sha256()), path.name)
+            for block in _blocks(stream, hashlib.sha256()):
+                lines = parse(block, columns)
+                counts = (lines.inputs > 0) & (lines.outputs > 0)
+                left = [
+                    (i, o)
+                    for i, o in left
+                    if not (counts & (lines.inputs <= i) & (lines.outputs <= o)).any()
+                ]
+                if not left:
+                    break
+    except OSError as error:
+        raise ConfigError(f"trace {path} cannot be read: {error.strerror}") from error
+    return left
 
 
 def order_of(trace: Trace) -> Sequence[int]:

@@ -6,6 +6,7 @@ import json
 import uuid
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -153,6 +154,25 @@ def test_a_run_over_its_budget_writes_nothing(world: World) -> None:
     with pytest.raises(Infeasible, match=r"more than budget\.gpu_hours=0\.0001"):
         prepare(settings, place).enqueue(world.store)
     assert world.one("select count(*) from campaigns where name = 'quickstart'") == 0
+
+
+def test_a_campaign_keeps_a_copy_of_its_trace_and_one_over_its_budget_keeps_none(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CAMPAIGN_HOME", str(tmp_path / "home"))
+    (tmp_path / "mine.csv").write_text("Timestamp,Request tokens,Response tokens\n1,400,9\n")
+    words = (f"workload.lengths={tmp_path / 'mine.csv'}", "workload.input_tokens=512",
+             "workload.output_tokens=16", "campaign=kept")  # fmt: skip
+    place = Place(url=world.store.url, reader_url=None, folder=None)
+    poor = load(["+grid=quickstart", "engine=transformers", "budget.gpu_hours=0.0001", *words])
+    with pytest.raises(Infeasible, match=r"budget\.gpu_hours"):
+        prepare(poor, place).enqueue(world.store)
+    prepared = prepare(load(["+grid=simulated", *words]), place)
+    assert not (tmp_path / "home" / "traces").exists()
+    prepared.enqueue(world.store)
+    (copy,) = (tmp_path / "home" / "traces").iterdir()
+    assert {task.workload.lengths for task in prepared.grid.tasks} == {copy.stem}
+    assert copy.read_bytes() == (tmp_path / "mine.csv").read_bytes()
 
 
 def test_a_run_knows_how_long_its_engines_take_by_the_estimate(world: World) -> None:

@@ -82,7 +82,7 @@ class _Handler(BaseHTTPRequestHandler):
             told = {"id": name, "modelId": name, "sha": COMMIT, "siblings": siblings}
             self._send(json.dumps(told).encode())
         else:
-            content = hub.files[rest.removeprefix(f"/resolve/{COMMIT}/")]
+            content = hub.files[rest.rpartition("/")[2]]
             self._send(content, {"ETag": f'"{_oid(content)}"', "X-Repo-Commit": COMMIT})
 
     def _send(self, content: bytes, headers: Mapping[str, str] | None = None) -> None:

@@ -18,8 +18,11 @@ from campaign.hub import cache_folder, cached_config
 from campaign.overrides import CONF
 from campaign.sheets import ablation_rows
 from db.errors import ConfigError
-from db.records import Weights
+from db.records import EngineSpec, Weights, Workload
+from workers.cost import estimate
+from workers.families import Config
 from workers.shape import shape_of
+from workers.stack import impossible
 
 
 def rows_of(file: Path) -> list[dict[str, str]]:
@@ -215,7 +218,9 @@ def test_a_board_has_the_numbers_of_its_data_sheet(catalog: Catalog) -> None:
     assert board.nvml_name == "NVIDIA H100 80GB HBM3"
     assert board.memory_bytes == 80 * 2**30
     assert board.bf16_flops == pytest.approx(989.4e12)
+    assert board.fp8_flops == pytest.approx(1978.9e12)
     assert catalog.board("t4").bf16_flops is None
+    assert catalog.board("a100-sxm-80gb").fp8_flops is None
     assert len(catalog.boards()) == 31
 
 
@@ -248,6 +253,13 @@ boards:
     assert own.board("t4").slug == "t4"
 
 
+#: Columns of a row whose key-value heads do not divide its heads.
+SMALL_ROW = (
+    "layers: 2, hidden_size: 64, intermediate_size: 128, heads: 8, kv_heads: 3, head_dim: 8, "
+    "vocab: 512, max_position: 2048, tied_embeddings: 1"
+)
+
+
 @pytest.mark.parametrize(
     ("text", "says"),
     [
@@ -256,6 +268,17 @@ boards:
         ("models: {a: 3}", "must map each name to its fields"),
         ("boards: {a: {memory_gb: much}}", "memory_gb is 'much', not a number"),
         ("models: {a/b: {family: llama3, layers: -1}}", "layers is -1, not a whole number"),
+        ("models: {a/b: {family: llama3, layers: 2}}", "model a/b lacks hidden_size"),
+        ("models: {a/b: {layers: 2}}", "model a/b lacks family; supported: apertus, "),
+        ("models: {a/b: {family: banana}}", "family banana cannot be built from the catalogue"),
+        (f"models: {{a/b: {{family: llama3, {SMALL_ROW}, typo: 3}}}}", "models.a/b.typo: no such"),
+        (f"models: {{a/b: {{family: llama3, {SMALL_ROW}, kv_head: 2}}}}", "did you mean kv_heads"),
+        ("boards: {x: {memory: 24}}", "boards.x.memory: no such column; did you mean memory_"),
+        (
+            f"models: {{a/b: {{family: llama3, {SMALL_ROW}}}}}",
+            "model a/b: 3 key-value heads do not divide num_attention_heads=8",
+        ),
+        ("models: {a/b: {architecture: {model_type: whisper}}}", "model_type whisper is not supp"),
         ("models: {a/b: {architecture: {n: 1}}}", "names no model_type"),
         ("models: {a/b: {architecture: {model_type: mamba}}}", "lacks hidden_size or n_embd"),
         ("models: {a/b: {architecture: {model_type: llama, hidden_size: 0}}}", "is 0, not a whole"),
@@ -269,6 +292,64 @@ def test_a_broken_catalogue_of_ones_own_is_one_line(tmp_path: Path, text: str, s
         load_catalog(file).model("a/b")
     assert says in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"model_type": "whisper"}, "model_type whisper is not supported; supported: apertus, "),
+        ({"hidden_size": 250, "num_attention_heads": 8, "num_key_value_heads": 8},
+         "8 heads do not divide hidden_size=250"),
+        ({"num_attention_heads": 8, "num_key_value_heads": 3},
+         "3 key-value heads do not divide num_attention_heads=8"),
+        ({"hidden_size": 8, "head_dim": 16}, "hidden_size=8 is less than one head's 16"),
+        ({"num_hidden_layers": 100_000_000_000}, "100000000000 layers are more than any model has"),
+    ],
+)  # fmt: skip
+def test_a_folder_of_no_possible_model_is_refused(
+    catalog: Catalog, tmp_path: Path, change: dict[str, object], says: str
+) -> None:
+    (tmp_path / "config.json").write_text(json.dumps(CONFIG | change))
+    message = refused(catalog, str(tmp_path))
+    assert says in message
+    assert "\n" not in message
+
+
+def test_every_shipped_model_is_possible(catalog: Catalog) -> None:
+    for name in catalog.models():
+        assert impossible(Config(catalog.model(name).architecture)) is None
+
+
+@pytest.mark.parametrize(
+    ("name", "says"),
+    [
+        ("google/gemma-7b@hidden_size=1", "hidden_size=1 is less than one head's 256"),
+        ("google/gemma-7b@layers=100000000000", "at most 10000"),
+    ],
+)
+def test_an_ablation_to_a_size_that_cannot_be_is_refused(
+    catalog: Catalog, name: str, says: str
+) -> None:
+    assert says in refused(catalog, name)
+
+
+def test_here_is_no_board_outside_of_a_grid(catalog: Catalog) -> None:
+    with pytest.raises(ConfigError, match="name a board of"):
+        catalog.board("here")
+
+
+def test_the_board_that_the_documentation_shows_has_joules(tmp_path: Path) -> None:
+    text = (CONF / "catalog" / "README.md").read_text(encoding="utf-8")
+    file = tmp_path / "mine.yaml"
+    file.write_text(text.split("```yaml\n")[1].split("```")[0])
+    own = load_catalog(file)
+    board = own.board("acme-accelerator")
+    spec = EngineSpec(model=own.model("acme/small"), backend="vllm", board=board.slug)
+    shape = shape_of("small", spec.model.architecture)
+    assert shape is not None
+    found = estimate(spec, shape, board, Workload(input_tokens=8, output_tokens=8, batch_size=1))
+    assert found is not None
+    assert found.energy_j is not None
 
 
 # ---- shipped facts ------------------------------------------------------------------------------
@@ -466,9 +547,10 @@ def test_filters_choose(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> N
     assert len(listed(capsys, "configurations", "attested=false")) == 4
     assert len(listed(capsys, "ablations", "size=heads", "value=1")) == 1
     file = tmp_path / "mine.yaml"
-    file.write_text("models: {acme/m: {architecture: {model_type: no-such}}}")
+    sizes = "n_embd: 64, n_layer: 2, n_head: 4, vocab_size: 512"
+    file.write_text(f"models: {{acme/m: {{architecture: {{model_type: gpt2, {sizes}}}}}}}")
     (own,) = listed(capsys, "models", "acme", f"catalog_file={file}")
-    assert (own["source"], own["model_type"]) == ("catalog_file", "no-such")
+    assert (own["source"], own["model_type"]) == ("catalog_file", "gpt2")
     assert listed(capsys, "models", "no-such-name") == []
 
 
@@ -485,7 +567,7 @@ def test_the_table_is_for_people(capsys: pytest.CaptureFixture[str]) -> None:
         ([], "catalog takes what to list; known: ablations, boards, configurations"),
         (["model"], "model: no part of the catalogue; did you mean models"),
         (["boards", "tdp=3"], "tdp=3: no such column; did you mean tdp_w"),
-        (["models", "zzz=3"], "zzz=3: no such column; columns: model, aliases"),
+        (["models", "zzz=3"], "zzz=3: no such column; known: active_b, "),
         (["fetch"], "catalog fetch takes one hub id"),
         (["fetch", "gemma"], "model gemma: not a hub id; write owner/model"),
     ],

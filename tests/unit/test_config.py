@@ -185,6 +185,96 @@ def test_blocks_of_one_name_in_two_grids_are_both_kept(tmp_path: Path) -> None:
     }  # fmt: skip
 
 
+def grids(folder: Path, **contents: str) -> str:
+    """Write grids of one's own; returns the override that finds them."""
+    (folder / "grid").mkdir()
+    for name, content in contents.items():
+        (folder / "grid" / f"{name}.yaml").write_text(f"# @package _global_\n{content}\n")
+    return f"hydra.searchpath=['file://{folder}']"
+
+
+def test_a_union_refuses_what_its_grids_disagree_about_until_the_command_line_decides() -> None:
+    asked = "+grid=[sweet_spots,quickstart]"
+    (line,) = problems(asked)
+    assert line == (
+        "protocol: grid sweet_spots has default, grid quickstart quick; one holds for both: "
+        "add protocol=quick or protocol=default"
+    )
+    for name, energy in (("default", "measured"), ("quick", "any")):
+        both = load([asked, f"protocol={name}"])
+        assert (both.protocol.name, both.protocol.energy) == (name, energy)
+    assert [line.partition(":")[0] for line in problems("+grid=[full,smoke,simulated]")] == [
+        "protocol", "cluster"
+    ]  # fmt: skip
+
+
+def test_a_single_key_that_grids_disagree_about_is_named(tmp_path: Path) -> None:
+    found = grids(tmp_path, a="meter: {names: [nvml, rapl]}\nreplicates: 2",
+                  b="protocol: {energy: any}\nreplicates: 2", c="run: {seed: 3}")  # fmt: skip
+    meter, protocol = sorted(problems(found, "+grid=[a,b]"))
+    assert meter == (
+        "meter.names: grid a has [nvml,rapl], grid b [auto]; one holds for both: "
+        "add meter.names=[auto] or meter.names=[nvml,rapl]"
+    )
+    assert protocol == (
+        "protocol.energy: grid a has measured, grid b any; one holds for both: "
+        "add protocol.energy=any or protocol.energy=measured"
+    )
+    decided = ("protocol.energy=any", "meter=nvml")
+    both = load([found, "+grid=[a,b]", *decided])
+    assert (both.protocol.energy, both.meter.names, both.replicates) == ("any", ("nvml",), 2)
+    assert [line.partition(":")[0] for line in problems(found, "+grid=[a,b,c]", *decided)] == [
+        "replicates", "run.seed"
+    ]  # fmt: skip
+
+
+def test_a_secret_that_grids_disagree_about_is_not_shown(tmp_path: Path) -> None:
+    found = grids(tmp_path, a="store: {url: 'postgresql://u:hunter2@h/a'}", b="owner: null")
+    (line,) = problems(found, "+grid=[a,b]")
+    assert line.startswith("store.url: grid a has postgresql://u:")
+    assert "hunter2" not in line
+
+
+def test_a_union_is_called_by_all_its_grids_or_as_it_is_told(tmp_path: Path) -> None:
+    assert load(["+grid=[smoke,quickstart]"]).campaign == "smoke-quickstart"
+    assert load(["+grid=[smoke,quickstart]", "campaign=mine"]).campaign == "mine"
+    found = grids(tmp_path, a=f"campaign: {'a' * 40}", b=f"campaign: {'b' * 40}")
+    (line,) = problems(found, "+grid=[a,b]")
+    assert line.endswith("is too long a name for the union; add campaign=NAME")
+    assert load([found, "+grid=[a,b]", "campaign=mine"]).campaign == "mine"
+
+
+def test_blocks_of_the_command_line_are_nobodys_copies() -> None:
+    both = load(["+grid=[smoke,quickstart]", "blocks.more.workload.batch_size=3"]).blocks
+    assert list(both) == [*load(["+grid=[smoke,quickstart]"]).blocks, "more"]
+    changed = load(["+grid=[smoke,quickstart]", "blocks.opt.workload.batch_size=3"]).blocks
+    assert list(changed) == list(load(["+grid=[smoke,quickstart]"]).blocks)
+    assert changed["opt"].batch_size == (3,)
+    (line,) = problems("+grid=[smoke,quickstart]", "~blocks.optt")
+    assert line == "~blocks.optt: no such block; did you mean opt?"
+
+
+@pytest.mark.parametrize(
+    ("override", "models"),
+    [
+        ("model=a/b@layers=42", ["a/b@layers=42"]),
+        ("model=[a/b@layers=42,a/b]", ["a/b@layers=42", "a/b"]),
+        ("model=[a/b, ./c.d@kv_heads=1 ,'e/f@heads=2',\"g@heads=3\"]",
+         ["a/b", "./c.d@kv_heads=1", "e/f@heads=2", "g@heads=3"]),
+        ("model='a/b@layers=42'", ["a/b@layers=42"]),
+        ("blocks.x={model: a/b@layers=42, workload.batch_size: 2}", ["a/b@layers=42"]),
+        ("blocks={x:{model:[a/b@layers=42]}}", ["a/b@layers=42"]),
+    ],
+)  # fmt: skip
+def test_the_name_of_an_ablation_needs_no_quotes(override: str, models: list[str]) -> None:
+    assert [list(axes.model) for axes in load([override]).blocks.values()] == [models]
+
+
+def test_what_needs_quotes_in_a_list_is_told_to_quote_each_name() -> None:
+    (line,) = problems("model=[a=b,c]")
+    assert line.endswith("put each name in quotes: ['a','b']")
+
+
 SHIPPED = options("grid", [CONF])
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import re
 import subprocess
@@ -13,6 +14,8 @@ import pytest
 
 from campaign import cli
 from campaign.catalog import load_catalog
+from campaign.estimate import OPTION_OF, add_arguments
+from campaign.overrides import parse
 from db.costs import MeasuredCost
 from db.records import Board, EngineSpec, ModelSpec, Weights, Workload
 from workers.calibration import AS_COMPUTED, Correction, corrected, corrections
@@ -35,7 +38,7 @@ from workers.cost import (
     running_together,
 )
 from workers.roofline import decode, weight_bytes
-from workers.shape import Precision, precision, shape_of
+from workers.shape import QUANTIZED, Precision, precision, shape_of
 
 ROOT = Path(__file__).parents[2]
 CATALOG = load_catalog()
@@ -152,7 +155,48 @@ def test_quantized_weights_are_read_faster_and_full_precision_computes_slower() 
     half, full = board_rates(A100, HALF), board_rates(A100, Precision(half=False))
     assert half is not None
     assert full is not None
-    assert full[0] < half[0]
+    assert full.flops < half.flops
+
+
+H100 = CATALOG.board("h100-sxm-80gb")
+FP8_KINDS = ("fp8", "fp8_per_tensor", "fp8_per_channel", "fp8_per_block", "fbgemm_fp8", "modelopt",
+             "ptpc_fp8")  # fmt: skip
+
+
+@pytest.mark.parametrize("quantization", FP8_KINDS)
+def test_fp8_multiplies_at_the_rate_of_its_data_sheet_and_attends_in_half(
+    quantization: str,
+) -> None:
+    half, eight = (board_rates(H100, HALF, None, kind) for kind in (None, quantization))
+    assert half is not None
+    assert eight is not None
+    assert (half.matrix_flops, half.flops) == (H100.bf16_flops, H100.bf16_flops)
+    assert (eight.matrix_flops, eight.flops) == (H100.fp8_flops, H100.bf16_flops)
+
+
+def test_a_prefill_bound_by_arithmetic_takes_half_as_long_in_fp8() -> None:
+    long = load(n=300, batch=256)
+    half, eight = (cost(long, H100, quantization=kind).prefill for kind in (None, "fp8"))
+    assert (half.bound, eight.bound) == ("compute", "compute")
+    assert eight.seconds == pytest.approx(half.seconds / 2, rel=0.05)
+    far = load(n=100_000, batch=1)  # attention takes most of it, and stays in half precision
+    half, eight = (cost(far, H100, quantization=kind).prefill for kind in (None, "fp8"))
+    assert 0.75 * half.seconds < eight.seconds < half.seconds
+
+
+@pytest.mark.parametrize("quantization", sorted(set(QUANTIZED) - set(FP8_KINDS)))
+def test_no_other_quantization_multiplies_faster(
+    quantization: str,
+) -> None:
+    rates = board_rates(H100, HALF, None, quantization)
+    assert rates == board_rates(H100, HALF)
+
+
+def test_fp8_weights_are_widened_where_a_board_has_no_fp8_rate() -> None:
+    assert A100.fp8_flops is None
+    assert board_rates(A100, HALF, None, "fp8") == board_rates(A100, HALF)
+    full = Precision(half=False)
+    assert board_rates(H100, full, None, "fp8") == board_rates(H100, full)
 
 
 def test_every_beam_is_decoded() -> None:
@@ -259,7 +303,7 @@ def test_a_board_without_rates_has_no_estimate_and_a_cpu_counts_its_threads() ->
     one, eight = (board_rates(Board(slug="cpu:some:8"), HALF, threads) for threads in (1, 8))
     assert one is not None
     assert eight is not None
-    assert eight[1] == 8 * one[1] == 8 * CPU_CORE_BYTES_S
+    assert eight.bytes_s == 8 * one.bytes_s == 8 * CPU_CORE_BYTES_S
 
 
 # ---- constants and published figures ---------------------------------------------------------
@@ -298,7 +342,7 @@ def test_constants_follow_memory_and_version() -> None:
         ("google/gemma-2b", "l4", 1, 1, load(500, 500, 50), 0.0086),
     ],
 )
-@pytest.mark.parametrize("version", ["0.6", None])
+@pytest.mark.parametrize(("version", "within"), [("0.6", 1.5), (None, 1.6)])
 def test_published_joules_are_met_within_half(
     model: str,
     board: str,
@@ -307,14 +351,18 @@ def test_published_joules_are_met_within_half(
     workload: Workload,
     published_wh: float,
     version: str | None,
+    within: float,
 ) -> None:
-    """2511.05597, section IV; batches that it does not state are those its figures agree with."""
+    """2511.05597, section IV; batches that it does not state are those its figures agree with.
+
+    It ran an early vLLM, which one of unknown version is a little further from.
+    """
     found = cost(
         workload, CATALOG.board(board), model=CATALOG.model(model), boards=boards,
         tensor_parallel=parallel, version=version,
     )  # fmt: skip
     each_wh = joules(found) / 3600 / workload.batch_size
-    assert published_wh / 1.5 < each_wh < published_wh * 1.5
+    assert published_wh / within < each_wh < published_wh * within
 
 
 def test_published_seconds_of_the_largest_model() -> None:
@@ -498,14 +546,30 @@ def test_requests_that_wait_are_remarked(capsys: pytest.CaptureFixture[str]) -> 
     assert "of 100 requests at a time" in str(found["reason"])
 
 
+GPT2 = ("--model", "gpt2", "--board", "l4")
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
         (("--model", "nosuch/model", "--board", "l4"), "model nosuch/model: not in the catalogue"),
         (("--model", "gpt2", "--board", "l5"), "board l5: not in the catalogue"),
-        (("--model", "gpt2", "--board", "l4", "--batch", "0"), "--batch 0: give a whole number"),
-        (("--model", "gpt2", "--board", "l4", "--gpus", "-1"), "--gpus -1: give a whole number"),
-        (("--model", "gpt2", "--board", "l4", "--input", "1.5"), "argument --input: invalid int"),
+        ((*GPT2, "--batch", "0"), "--batch: 0: give a whole number from 1 to 2147483647"),
+        ((*GPT2, "--gpus", "-1"), "--gpus: -1: give a whole number"),
+        ((*GPT2, "--input", "1.5"), "--input: 1.5: give a whole number"),
+        ((*GPT2, "--batch", "abc"), "--batch: abc: give a whole number"),
+        ((*GPT2, "--batch", "2147483648"), "--batch: 2147483648: give a whole number"),
+        ((*GPT2, "--output", "9" * 30), f"--output: {'9' * 30}: give a whole number"),
+        ((*GPT2, "--quantization", "banana"), "--quantization banana: not known"),
+        ((*GPT2, "--quantization", "FP8"), "--quantization FP8: not known; did you mean fp8"),
+        ((*GPT2, "--backend", "transformers", "--eager"), "--eager: counts for vLLM alone"),
+        ((*GPT2, "--backend", "transformers", "--version", "5.1"), "--version: counts for vLLM"),
+        ((*GPT2, "engine.power_limit_w=300"), "engine.power_limit_w: estimate takes options"),
+        ((*GPT2, "engine.options.vllm.gpu_memory_utilization=0.3"), "`campaign plan` heeds the"),
+        ((*GPT2, "workload.batch_size=4"), "workload.batch_size: write --batch"),
+        ((*GPT2, "engine=transformers"), "engine: write --backend"),
+        ((*GPT2, "+grid=quickstart"), "grid: estimate takes options"),
+        ((*GPT2, "max_num_seq=4"), "max_num_seq: no such key"),
         (("--model", "gpt2", "--board", "l4", "--gpus", "3", "--tensor-parallel", "2"),
          "--tensor-parallel 2 does not divide --gpus 3"),
         (("--model", "gpt2", "--board", "l4", "--version", "new"), "--version new: give a release"),
@@ -521,6 +585,26 @@ def test_bad_input_is_one_line(
     out, err = capsys.readouterr()
     assert (out, err.count("\n")) == ("", 1)
     assert message in err
+
+
+def test_the_options_that_an_override_is_referred_to_exist() -> None:
+    parser = argparse.ArgumentParser()
+    add_arguments(parser)
+    there = {option for action in parser._actions for option in action.option_strings}
+    assert set(OPTION_OF.values()) <= there
+    keys = [f"{key}=vllm" for key in OPTION_OF if key != "engine.backend"]
+    assert parse(keys).problems == ()
+    assert parse(["engine.backend=vllm"]).problems == ()
+
+
+def test_a_store_that_is_not_there_has_measured_nothing_and_is_not_made(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    nowhere = tmp_path / "nowhere"
+    found = asked(capsys, *GPT2, "--store", f"store.path={nowhere}")
+    assert found == asked(capsys, *GPT2)
+    assert (found["source"], found["measured_rows"]) == ("physics", 0)
+    assert not nowhere.exists()
 
 
 def test_people_read_a_table(capsys: pytest.CaptureFixture[str]) -> None:

@@ -79,7 +79,7 @@ def folder(tmp_path: Path, server: Server, monkeypatch: pytest.MonkeyPatch) -> P
     """The folder of traces of a user to whom the catalogue offers the server's content."""
     monkeypatch.setenv("CAMPAIGN_HOME", str(tmp_path))
     known = tracefiles.listed()
-    offered = replace(known[NAME], url=server.url, sha256=DIGEST, bytes=len(CONTENT))
+    offered = replace(known[NAME], url=server.url, sha256=DIGEST, bytes=len(CONTENT), rows=4000)
     unchecked = replace(offered, name="azure-2024-code", file="code.csv", sha256=None, bytes=None)
     changed = {**known, NAME: offered, "azure-2024-code": unchecked}
     for module in ("workers.tracefiles", "campaign.fetch"):
@@ -155,6 +155,35 @@ def test_a_wrong_checksum_keeps_nothing(
     assert f"that of the trace with {DIGEST[:12]}" in line
     assert "nothing was kept" in line
     assert list(folder.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("content", "why"),
+    [
+        (CONTENT[:40] + b"1,20,3\n", "it has 4,000 rows, this file 1"),
+        (b"a,b\n1,2\n", "its first line is 'a,b'"),
+    ],
+)
+def test_without_a_checksum_a_file_with_other_rows_is_refused_and_nothing_is_kept(
+    folder: Path, tmp_path: Path, server: Server, capsys: Any, content: bytes, why: str
+) -> None:
+    (tmp_path / "other.csv").write_bytes(content)
+    line = fails(capsys, "azure-2024-code", "--from", str(tmp_path / "other.csv"))
+    assert why in line
+    assert line.endswith("; nothing was kept")
+    assert list(folder.iterdir()) == []
+    assert cli.main(["fetch", "azure-2024-code"]) == 0
+    assert (folder / "code.csv").read_bytes() == CONTENT
+
+
+def test_without_a_checksum_a_file_with_other_rows_that_is_here_is_said(
+    folder: Path, capsys: Any
+) -> None:
+    folder.mkdir()
+    (folder / "code.csv").write_bytes(CONTENT[:40] + b"1,20,3\n2,20,3\n")
+    line = fails(capsys, "azure-2024-code")
+    assert "it has 4,000 rows, this file 2; remove" in line
+    assert line.endswith("code.csv, then fetch")
 
 
 def test_a_file_that_was_changed_here_is_not_taken_for_the_trace(folder: Path, capsys: Any) -> None:

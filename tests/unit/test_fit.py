@@ -5,13 +5,22 @@ from __future__ import annotations
 import ast
 import re
 from dataclasses import replace
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from campaign.catalog import load_catalog
-from campaign.fit import Grid, engine_misfit, require_runnable, workload_misfit
+from campaign.fit import (
+    GONE,
+    QUANTIZED_BEFORE,
+    QUANTIZED_FROM,
+    Grid,
+    engine_misfit,
+    require_runnable,
+    workload_misfit,
+)
 from db.errors import Infeasible
 from db.records import (
     Board,
@@ -23,7 +32,8 @@ from db.records import (
     Weights,
     Workload,
 )
-from workers.shape import Shape, shape_of
+from workers.cost import estimate, running_together
+from workers.shape import QUANTIZED, Shape, precision, shape_of
 
 CATALOG = load_catalog()
 SMALL = Workload(input_tokens=64, output_tokens=32, batch_size=1)
@@ -94,9 +104,70 @@ def test_one_request_has_to_fit_even_where_others_wait() -> None:
     assert reason(yarn, replace(long, input_tokens=20_000)) is None
 
 
+def test_vllm_fills_its_share_of_the_memory_and_no_more() -> None:
+    llama = engine("meta-llama/Llama-3.1-8B", "t4", dtype="float16")  # 16.1 GB on 17.2
+    batch = replace(SMALL, input_tokens=300, output_tokens=300, batch_size=100)
+    shape, board = shape_in(llama.model.name), CATALOG.board("t4")
+    assert reason(llama) == "memory"
+    misfit = engine_misfit(llama, board, shape)
+    assert misfit is not None
+    assert "fills 0.92 (15.8 GB)" in misfit[1]
+    assert running_together(llama, shape, board, batch) == 0
+    cost = estimate(llama, shape, board, batch)
+    assert cost is not None
+    assert cost.running == 0
+    whole = replace(llama, options={"gpu_memory_utilization": 1})
+    assert reason(whole) is None
+    assert running_together(whole, shape, board, batch) > 0
+    assert reason(replace(llama, backend="transformers")) is None
+    assert reason(replace(llama, options={"kv_cache_memory_bytes": 2**28})) is None
+    assert reason(replace(llama, options={"cpu_offload_gb": 4})) is None
+    tight = engine("Qwen/Qwen2.5-0.5B", "l4", options={"gpu_memory_utilization": 0.03})
+    assert reason(tight) == "memory"
+
+
+@pytest.mark.parametrize("share", [0.05, 0.1, 0.3, 0.6, None, 1.0])
+def test_what_fits_is_what_the_estimate_computes_at_least_one_of(share: float | None) -> None:
+    given: dict[str, Any] = {} if share is None else {"gpu_memory_utilization": share}
+    work = Workload(input_tokens=1500, output_tokens=2, batch_size=64)
+    seen = set()
+    for name in ("facebook/opt-1.3b", "Qwen/Qwen2.5-7B", "facebook/opt-30b", "google/gemma-2b"):
+        for slug in ("t4", "l4", "a100-sxm-40gb", "h100-sxm-80gb"):
+            spec = engine(name, slug, dtype="float16", options=given)
+            fits = (reason(spec) or reason(spec, work)) is None
+            running = running_together(spec, shape_in(name), CATALOG.board(slug), work)
+            assert fits == (running > 0), (name, slug)
+            seen.add(fits)
+    assert share in (0.05, 1.0) or seen == {True, False}
+
+
+def test_a_quantization_that_is_not_known_changes_no_byte() -> None:
+    assert precision("float16", "banana") == precision("float16")
+    assert precision("float16", "fp8_per_block").weight_bytes == 1.0
+    assert QUANTIZED.keys() >= {*QUANTIZED_BEFORE, *QUANTIZED_FROM, *GONE}
+
+
+def test_the_quantizations_are_those_of_the_installed_vllm() -> None:
+    found = find_spec("vllm")
+    if found is None or found.origin is None:
+        pytest.skip("vllm is not installed")
+    file = Path(found.origin).parent / "model_executor" / "layers" / "quantization" / "__init__.py"
+    listed = re.search(r"QuantizationMethods = Literal\[(.*?)\n\]", file.read_text(), re.DOTALL)
+    assert listed is not None
+    assert set(re.findall(r'^    "(.+)",$', listed[1], re.MULTILINE)) == QUANTIZED.keys() - GONE
+
+
+def test_a_context_beyond_the_engines_own_limit_is_left_out() -> None:
+    short = engine("Qwen/Qwen2.5-0.5B", "l4", options={"max_model_len": 96})
+    assert reason(short, SMALL) is None
+    assert reason(short, replace(SMALL, input_tokens=65)) == "context_too_long"
+
+
 @pytest.mark.parametrize(
     ("board", "fields", "expected"),
     [
+        ("h100-sxm-80gb", {"quantization": "banana"}, "quantization"),
+        ("a100-sxm-80gb", {"quantization": "FP8"}, "quantization"),
         ("a100-sxm-80gb", {"quantization": "fp8"}, "quantization"),
         ("l4", {"quantization": "fp8"}, None),
         ("h100-sxm-80gb", {"quantization": "fp8"}, None),

@@ -81,6 +81,45 @@ def test_a_value_of_the_wrong_type_is_answered_with_what_is_expected(
     assert expected in line
 
 
+@pytest.mark.parametrize(
+    ("option", "value", "expected"),
+    [
+        ("max_num_seqs", -4, "at least 1"),
+        ("max_num_seqs", 0, "at least 1"),
+        ("gpu_memory_utilization", 7, "above 0 and at most 1"),
+        ("gpu_memory_utilization", -1, "above 0 and at most 1"),
+        ("gpu_memory_utilization", 0.0, "above 0 and at most 1"),
+        ("gpu_memory_utilization", float("nan"), "above 0 and at most 1"),
+        ("block_size", 17, "a multiple of 16"),
+    ],
+)
+def test_a_number_out_of_range_is_answered_with_the_range(
+    option: str, value: Scalar, expected: str
+) -> None:
+    line = only("vllm", {option: value})
+    assert line.startswith(f"engine.options.vllm.{option}={value!r}: expected ")
+    assert expected in line
+
+
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [
+        ("gpu_memory_utilization", 1),
+        ("block_size", 32),
+        ("max_num_seqs", 1),
+        ("max_num_seqs", None),
+    ],
+)
+def test_a_number_at_the_edge_of_its_range_is_no_problem(option: str, value: Scalar) -> None:
+    assert flags.problems("vllm", None, {option: value}) == []
+
+
+def test_every_range_is_of_an_option_that_is_a_number() -> None:
+    for backend, name in flags.ranges():
+        table = flags.read(backend, PINNED if backend == "vllm" else "")
+        assert {"int", "float"} & set(table[name].types)
+
+
 @pytest.mark.parametrize("option", sorted(FIXED))
 def test_what_follows_from_the_engine_cannot_be_set(option: str) -> None:
     line = only("vllm", {option: "x"})

@@ -7,6 +7,7 @@ import json
 from collections import Counter
 from itertools import combinations
 from math import prod
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
@@ -259,6 +260,21 @@ def test_lengths_that_nobody_knows_and_lengths_that_leave_nothing_are_refused() 
         grid("blocks={a:{workload:{lengths:translation,output_tokens:8}}}")
     with pytest.raises(ConfigError, match="nowhere"):
         grid("workload.lengths=./nowhere.csv")
+
+
+def test_a_trace_of_which_nothing_fits_is_refused_and_read_where_it_lies(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CAMPAIGN_HOME", str(tmp_path / "home"))
+    file = tmp_path / "mine.csv"
+    file.write_text("TIMESTAMP,ContextTokens,GeneratedTokens\n1,5000,16\n2,400,900\n")
+    words = (f"workload.lengths=[fixed,{file}]", "workload.output_tokens=64")
+    why = "input_tokens=512 and output_tokens=64 leave out every request of .*mine.csv"
+    with pytest.raises(ConfigError, match=why) as raised:
+        grid(*words, "workload.input_tokens=[512,5000]")
+    assert "\n" not in str(raised.value)
+    assert len(grid(*words, "workload.input_tokens=5000").tasks) == 2
+    assert list(tmp_path.iterdir()) == [file]
 
 
 def test_a_trace_that_is_not_fetched_is_excluded_where_it_runs() -> None:

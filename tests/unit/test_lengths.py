@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import statistics
 from collections.abc import Iterator
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from workers import tracefiles
 from workers.batching import reachable_mean
 from workers.lengths import Pair, means, names, problem, tasks
 from workers.lognormal import fitted
-from workers.tracefiles import resolve
+from workers.tracefiles import adopt, resolve
 from workers.traces import order_of
 from workers.worklist import Worklist, open_lengths
 
@@ -35,7 +36,7 @@ def trace(folder: Path, rows: Any = ROWS, name: str = "mine") -> str:
     path = folder / f"{name}.csv"
     lines = [f"2024-05-12 00:00:{at:09.6f}+00:00,{i},{o}" for at, i, o in rows]
     path.write_text("\n".join(["TIMESTAMP,ContextTokens,GeneratedTokens", *lines]) + "\n")
-    return resolve(str(path), folder / "traces")
+    return adopt(path, folder / "traces")
 
 
 def drawn(work: Workload, count: int, folder: Path = Path("/nowhere")) -> list[Pair]:
@@ -226,8 +227,14 @@ def test_what_has_a_published_checksum_is_its_own_name(lengths: str, tmp_path: P
     assert resolve(lengths, tmp_path) == lengths
 
 
+def test_a_file_is_read_where_it_lies(tmp_path: Path) -> None:
+    kept = trace(tmp_path)
+    assert resolve(str(tmp_path / "mine.csv"), tmp_path / "elsewhere") == kept
+    assert not (tmp_path / "elsewhere").exists()
+
+
 def test_a_trace_without_a_published_checksum_is_named_by_the_file_that_is_there(
-    tmp_path: Path,
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with pytest.raises(ConfigError, match="campaign fetch azure-2024-code"):
         resolve("azure-2024-code", tmp_path)
@@ -237,6 +244,11 @@ def test_a_trace_without_a_published_checksum_is_named_by_the_file_that_is_there
     resolved = resolve("azure-2024-code", tmp_path)
     digest = hashlib.sha256(file.read_bytes()).hexdigest()
     assert resolved == f"azure-2024-code@{digest[:12]}"
+    with pytest.raises(ConfigError, match="it has 16,803,695 rows, this file 5"):
+        open_lengths(workload(resolved), tmp_path)
+    known = tracefiles.listed()
+    complete = known | {"azure-2024-code": replace(known["azure-2024-code"], rows=len(ROWS))}
+    monkeypatch.setattr("workers.tracefiles.listed", lambda: complete)
     assert drawn(workload(resolved), 1, tmp_path)
 
 

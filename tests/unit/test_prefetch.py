@@ -78,7 +78,8 @@ def test_what_the_hub_gives_is_here_and_what_it_refuses_is_a_line_with_its_words
     assert "Traceback" not in done.stderr
     for number, name in enumerate(rows, 1):
         assert sum(line.startswith(f"[{number}/4] ") for line in lines) == 2, name
-    assert lines[-1] == "weights of 1 model are here; 3 could not be had"
+    assert lines[-1] == "weights of 1 model are here, 1 newly brought; 3 could not be had"
+    assert json.loads(done.stdout)["brought"] == 1
 
 
 def test_the_token_of_the_environment_opens_what_is_private_and_is_never_shown(
@@ -94,13 +95,37 @@ def test_the_token_of_the_environment_opens_what_is_private_and_is_never_shown(
     assert kept == []
 
 
-def test_a_second_time_nothing_is_fetched_again(tmp_path: Path, hub: Hub) -> None:
-    for _ in range(2):
-        done = prefetch(tmp_path, hub, f"model={OPEN}", "weights=real")
-        assert (done.returncode, done.stdout) == (0, ""), done.stderr
-        assert done.stderr.splitlines()[-1] == "weights of 1 model are here"
+def test_a_second_time_nothing_is_fetched_again_and_that_is_said(tmp_path: Path, hub: Hub) -> None:
+    for brought in (1, 0):
+        done = prefetch(tmp_path, hub, f"model={OPEN}", "weights=real", "--json")
+        assert done.returncode == 0, done.stderr
+        assert json.loads(done.stdout)["brought"] == brought
+        *_, row, last = done.stderr.splitlines()
+        assert row.endswith(", there already") == (not brought)
+        assert last == f"weights of 1 model are here, {brought} newly brought"
     given = [line for line in hub.asked if line.startswith("GET /openai")]
     assert len(given) == 2  # its config and its weights
+
+
+def test_a_hub_that_is_away_is_asked_once_for_what_describes_a_model(
+    tmp_path: Path, hub: Hub
+) -> None:
+    """Its answer is a line; what was fetched before is returned."""
+
+    def fetch(name: str, endpoint: str) -> subprocess.CompletedProcess[str]:
+        environment = {**os.environ, **hub.environment(tmp_path / "hub"), "HF_ENDPOINT": endpoint}
+        return subprocess.run(
+            [sys.executable, "-m", "campaign", "catalog", "fetch", name], cwd=ROOT, env=environment,
+            capture_output=True, text=True, check=False, timeout=120,
+        )  # fmt: skip
+
+    assert fetch(OPEN, hub.url).returncode == 0
+    for name, code in (("acme/absent", 2), (OPEN, 0)):
+        done = fetch(name, "http://127.0.0.1:9")
+        assert done.returncode == code, done.stderr
+        assert len(done.stderr.splitlines()) == 1, done.stderr
+        assert name in done.stderr
+        assert ("refused" in done.stderr) == bool(code)
 
 
 def test_a_hub_that_is_away_is_a_line_and_no_traceback(tmp_path: Path, hub: Hub) -> None:
@@ -131,6 +156,9 @@ def test_random_weights_are_drawn_where_a_run_looks_for_them(tmp_path: Path, hub
     assert all((f / "model.safetensors").stat().st_size < row["bytes"]
                for f, row in zip(folders, answer["weights"], strict=True))  # fmt: skip
     assert hub.asked == []
+    again = json.loads(prefetch(tmp_path, hub, *words, "--json").stdout)
+    assert (again["brought"], again["failed"]) == (0, 0)
+    assert [row["folder"] for row in again["weights"]] == [str(folder) for folder in folders]
 
 
 @pytest.mark.parametrize(

@@ -112,11 +112,24 @@ def test_flops_are_the_sum_over_tokens() -> None:
     assert decode(model, HALF, load).flops == 3 * sum(token(c) + head for c in contexts)
 
 
+@pytest.mark.parametrize("architecture", [QWEN_HALF_B, MIXTRAL], ids=str)
+def test_the_matrices_take_all_but_attention_and_the_output_matrix(
+    architecture: dict[str, object],
+) -> None:
+    model, load = shape(architecture), work(n=37, out=19, batch=3)
+    head, pair = 2 * model.head_parameters, model.layers * 4 * model.heads * model.head_dim
+    first, more = prefill(model, HALF, load), decode(model, HALF, load)
+    assert first.flops - first.matrix_flops == 3 * (head + pair * sum(range(1, 38)))
+    assert more.flops - more.matrix_flops == 3 * (18 * head + pair * sum(range(38, 56)))
+    assert more.times(2.0).matrix_flops == 2 * more.matrix_flops
+
+
 @pytest.mark.parametrize("architecture", [QWEN_HALF_B, WINDOWED, MIXTRAL], ids=str)
 def test_decoding_is_the_sum_over_its_steps(architecture: dict[str, object]) -> None:
     model, load = shape(architecture), work(n=7, out=19, batch=3)
     steps = [decode(model, HALF, work(n=7 + t, out=2, batch=3)) for t in range(18)]
     whole = decode(model, HALF, load)
+    assert whole.matrix_flops == sum(step.matrix_flops for step in steps)
     assert whole.bytes == pytest.approx(sum(step.bytes for step in steps), rel=1e-12)
     assert whole.flops == pytest.approx(sum(step.flops for step in steps), rel=1e-12)
     assert (whole.tokens, whole.steps) == (54, 18)
@@ -142,5 +155,5 @@ def test_a_mixture_computes_with_few_experts_and_reads_those_its_tokens_reach() 
 
 
 def test_an_answer_of_one_token_leaves_nothing_to_decode() -> None:
-    nothing = Work(flops=0, bytes=0, tokens=0, steps=0)
+    nothing = Work(flops=0, matrix_flops=0, bytes=0, tokens=0, steps=0)
     assert decode(shape(LLAMA_8B), HALF, work(out=1)) == nothing

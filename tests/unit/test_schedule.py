@@ -93,7 +93,7 @@ def test_no_board_is_given_twice_and_no_engine_too_many_holders(engines, a6000, 
 
 def test_the_engine_with_the_most_estimated_work_goes_first():
     catalog = load_catalog()
-    models = "model=[facebook/opt-125m,meta-llama/Llama-3.1-8B,Qwen/Qwen2.5-72B]"
+    models = "model=[facebook/opt-125m,meta-llama/Llama-3.1-8B,Qwen/Qwen2.5-32B]"
     asked = load([models, "board=h200-sxm", "workload.output_tokens=1024", "workload.requests=64"])
     found = expand(asked, catalog, [])
     efforts = Efforts(found.boards)
@@ -102,4 +102,4 @@ def test_the_engine_with_the_most_estimated_work_goes_first():
         for number, task in enumerate(found.tasks)
     ]
     order = [found.tasks[n].engine.model.name for n in schedule(engines, {"h200-sxm": 3})]
-    assert order == ["Qwen/Qwen2.5-72B", "meta-llama/Llama-3.1-8B", "facebook/opt-125m"]
+    assert order == ["Qwen/Qwen2.5-32B", "meta-llama/Llama-3.1-8B", "facebook/opt-125m"]

@@ -193,12 +193,12 @@ def test_a_list_is_one_window_from_its_first_arrival_to_its_last_token(served: A
 
 
 def test_a_trace_is_replayed_at_its_own_times(served: Any, tmp_path: Path) -> None:
-    from workers.tracefiles import resolve
+    from workers.tracefiles import adopt
 
     rows = [(0.0, 10, 3), (0.08, 20, 5), (0.1, 30, 2), (0.3, 40, 4)]
     lines = ["Timestamp,Request tokens,Response tokens", *(f"{t},{i},{o}" for t, i, o in rows)]
     (tmp_path / "mine.csv").write_text("\n".join(lines))
-    lengths = resolve(str(tmp_path / "mine.csv"), tmp_path)
+    lengths = adopt(tmp_path / "mine.csv", tmp_path)
     one = served()
     done = one.measure(replace(CLOSED, arrival="trace", lengths=lengths, requests=4, batch_size=1))
     assert all(w.output_tokens == 14 for w in done.windows)

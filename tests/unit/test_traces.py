@@ -12,8 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from db.errors import ConfigError
-from workers.tracelines import columns_of, parse
-from workers.traces import MOST_TOKENS, Trace, read_trace
+from workers.tracelines import Columns, Lines, columns_of, parse
+from workers.traces import MOST_TOKENS, Trace, read_trace, without_any
 
 AZURE = "TIMESTAMP,ContextTokens,GeneratedTokens"
 FIRST = dt.datetime(1970, 1, 1)  # noqa: DTZ001 - as a trace writes it
@@ -178,3 +178,33 @@ def test_a_row_takes_sixteen_bytes(tmp_path: Path) -> None:
     columns = (found.times_s, found.input_tokens, found.output_tokens)
     assert sum(c.itemsize for c in columns) == 16
     assert sum(len(c) * c.itemsize for c in columns) == 16_000
+
+
+def test_mosts_that_leave_out_every_request_are_found(tmp_path: Path) -> None:
+    """The zero, the negative and the unreadable rows are no requests."""
+    lines = (AZURE, "1,500,20", "2,0,1", "3,x,1", "4,-5,1", "5,300,90")
+    path = tmp_path / "t.csv"
+    path.write_text("\n".join(lines))
+    mosts = [(300, 90), (300, 20), (499, 89), (500, 20), (299, 1000)]
+    assert without_any(path, mosts) == [(299, 1000), (300, 20), (499, 89)]
+
+
+def test_one_request_for_each_most_is_read_and_no_more(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("workers.traces.BLOCK_BYTES", 64)
+    lines = (AZURE, "1,500,20", *["2,900,20"] * 100)
+    path = tmp_path / "t.csv"
+    path.write_text("\n".join(lines))
+    taken = 0
+
+    def counted(block: bytes, columns: Columns) -> Lines:
+        nonlocal taken
+        taken += 1
+        return parse(block, columns)
+
+    monkeypatch.setattr("workers.traces.parse", counted)
+    assert without_any(path, [(512, 64), (900, 64)]) == []
+    assert taken == 1
+    assert without_any(path, [(100, 64)]) == [(100, 64)]
+    assert taken > 10
