@@ -139,9 +139,9 @@ static double mean_w(const Gpu *g, double t, double window) {
 static double ticked(const Gpu *g, double t, double *of) {
     if (g->tick_s <= 0) return *of = t;
     double k = floor((t - g->tick_phase_s) / g->tick_s);
+    if (k * g->tick_s + g->tick_phase_s + g->tick_jitter_s * chance(k) > t) k--;
     double grid = k * g->tick_s + g->tick_phase_s, at = grid + g->tick_jitter_s * chance(k);
-    if (at > t) grid -= g->tick_s, at = grid + g->tick_jitter_s * chance(k - 1);
-    *of = g->tick_held ? grid : at;
+    *of = g->tick_held ? grid : at;  /* the same for the same tick, to the last bit */
     return at;
 }
 
