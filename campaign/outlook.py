@@ -150,17 +150,18 @@ def _isolation(
 ) -> dict[str, object]:
     """Return what a node of its own for each session would idle: what sharing nodes saves."""
     idle_w = {slug: grid.boards[slug].idle_w for slug in found if slug in grid.boards}
+    known = all(idle_w.get(slug) is not None for slug in found)
     joules = [total.idled_h * 3600 * (idle_w.get(slug) or 0.0) for slug, total in found.items()]
     return {
         "boards_per_node": settings.run.boards_per_node,
         "idled_gpu_hours": _rounded(sum(total.idled_h for total in found.values())),
-        "idled_kwh": _rounded(sum(joules) / J_PER_KWH),
+        "idled_kwh": _rounded(sum(joules) / J_PER_KWH) if known else None,
     }
 
 
-def _added(values: object) -> float | None:
+def _added(values: Iterable[object]) -> float | None:
     """Return the sum of what is known; None where nothing is."""
-    known = [v for v in values if isinstance(v, float)]  # type: ignore[attr-defined]
+    known = [v for v in values if isinstance(v, float)]
     return _rounded(sum(known)) if known else None
 
 

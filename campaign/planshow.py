@@ -88,7 +88,9 @@ def _boards(plan: Plan) -> Iterable[tuple[str, str]]:
     isolation = plan["isolation"]
     assert isinstance(isolation, Mapping)  # noqa: S101 - made by `describe`
     if isolation["idled_gpu_hours"]:
-        cost = f"{isolation['idled_gpu_hours']:.4g} GPU-hours ({isolation['idled_kwh']:.3g} kWh)"
+        kwh = isolation["idled_kwh"]
+        energy = "" if kwh is None else f" ({kwh:.3g} kWh)"
+        cost = f"{isolation['idled_gpu_hours']:.4g} GPU-hours{energy}"
         nodes = f"at {isolation['boards_per_node']} boards a node"
         yield "isolation", f"a node of its own for each session would idle {cost}, {nodes}"
 

@@ -104,11 +104,11 @@ def engines(
     """Yield the engines of a model on a board, loaded so; `draft` names a draft's model."""
     for backend in axes.backend:
         flags = axes.options[backend]
+        bounded = loading.places is not None and backend == "vllm"
+        held = {"max_num_seqs": loading.places} if bounded else {}
         options = [dict(zip(flags, values, strict=True)) for values in product(*flags.values())]
         for chosen, given in product(_choices(axes), options):
-            if loading.places is not None and backend == "vllm":
-                given = {"max_num_seqs": loading.places, **given}  # noqa: PLW2901
-            yield _engine(model, board, loading.mode, backend, chosen, given, draft)
+            yield _engine(model, board, loading.mode, backend, chosen, held | given, draft)
 
 
 def _engine(

@@ -6,11 +6,11 @@ Owns the reading statement of costs.sql. Never writes, and knows nothing of any 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
-from sqlalchemy.engine import Connection, Row
+from sqlalchemy.engine import Connection
 
-from db.records import EngineSpec, ModelSpec, Weights, Workload
+from db.engines import read_engine
+from db.records import EngineSpec, Workload
 from db.store import rows, statements
 from db.workloads import read_workload
 
@@ -35,33 +35,10 @@ def measured_costs(connection: Connection, board: str, backend: str) -> list[Mea
     found = rows(connection, SQL["measured"], {"board": board, "backend": backend})
     return [
         MeasuredCost(
-            engine=_engine(row),
+            engine=read_engine(row),
             workload=read_workload(row),
             batch_s=row.batch_s,
             energy_j=row.energy_j,
         )
         for row in found
     ]
-
-
-def _engine(row: Row[Any]) -> EngineSpec:
-    return EngineSpec(
-        model=ModelSpec(
-            name=row.model,
-            weights=Weights(row.weights),
-            architecture={
-                name: tuple(value) if isinstance(value, list) else value
-                for name, value in row.architecture.items()
-            },
-            commit=row.model_commit,
-        ),
-        backend=row.backend,
-        board=row.board,
-        board_count=row.board_count,
-        version=row.backend_version,
-        dtype=row.dtype,
-        quantization=row.quantization,
-        tensor_parallel=row.tensor_parallel,
-        threads=row.threads,
-        options=row.options,
-    )

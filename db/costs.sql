@@ -3,9 +3,7 @@
 -- name: measured
 -- Accepted batches of equal requests on a real board and backend, without speculation, a row per
 -- measurement: seconds and joules of one batch. A stand-in is no board.
-select t.key, e.model, e.weights, e.model_commit, e.architecture, e.backend, e.backend_version,
-       e.dtype, e.quantization, e.tensor_parallel, e.threads, e.board, e.board_count, e.options,
-       t.input_tokens, t.output_tokens, t.batch_size, t.workload,
+select e.*, t.key, t.input_tokens, t.output_tokens, t.batch_size, t.workload,
        sum(r.duration_s) / sum(r.batches) as batch_s,
        case when bool_and(r.energy_j is not null) then sum(r.energy_j) / sum(r.batches) end
            as energy_j

@@ -7,11 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from typing import Any
 
-from sqlalchemy.engine import Connection, Row
+from sqlalchemy.engine import Connection
 
-from db.records import EngineSpec, ModelSpec, Weights, Workload
+from db.engines import read_engine
+from db.records import EngineSpec, Workload
 from db.store import rows, statements
 from db.workloads import read_workload
 
@@ -35,7 +35,7 @@ class MeasuredPoint:
 def measured_points(connection: Connection, backends: Collection[str]) -> list[MeasuredPoint]:
     """Return the measured tasks of some backends; those of one engine share its object."""
     asked = {"backends": sorted(backends), "most": MOST}
-    engines = {row.id: _engine(row) for row in rows(connection, SQL["engines"], asked)}
+    engines = {row.id: read_engine(row) for row in rows(connection, SQL["engines"], asked)}
     return [
         MeasuredPoint(
             key=row.key,
@@ -47,42 +47,3 @@ def measured_points(connection: Connection, backends: Collection[str]) -> list[M
         )
         for row in rows(connection, SQL["points"], asked)
     ]
-
-
-def _engine(row: Row[Any]) -> EngineSpec:
-    return EngineSpec(
-        model=ModelSpec(
-            name=row.model,
-            weights=Weights(row.weights),
-            architecture=_tuples(row.architecture),
-            commit=row.model_commit,
-        ),
-        backend=row.backend,
-        board=row.board,
-        board_count=row.board_count,
-        version=row.backend_version,
-        dtype=row.dtype,
-        quantization=row.quantization,
-        tensor_parallel=row.tensor_parallel,
-        threads=row.threads,
-        options=row.options,
-        mode=row.mode,
-        speculation=row.speculation,
-        speculative_tokens=row.speculative_tokens,
-        draft=None if row.draft is None else _draft(row.draft),
-        power_limit_w=row.power_limit_w,
-    )
-
-
-def _draft(stored: Mapping[str, Any]) -> ModelSpec:
-    return ModelSpec(
-        name=stored["name"],
-        weights=Weights(stored["weights"]),
-        architecture=_tuples(stored.get("architecture") or {}),
-        commit=stored.get("commit"),
-    )
-
-
-def _tuples(architecture: Mapping[str, Any]) -> dict[str, Any]:
-    """Return an architecture with its lists as the tuples they were written from."""
-    return {name: tuple(v) if isinstance(v, list) else v for name, v in architecture.items()}

@@ -27,6 +27,7 @@ ENGINE = EngineSpec(
     backend="vllm",
     board=BOARD.slug,
     options={"enforce_eager": True},
+    power_limit_w=250.0,
 )
 
 
