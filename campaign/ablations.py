@@ -11,9 +11,9 @@ import re
 from campaign.reader import nearest
 from db.errors import ConfigError
 from db.records import Scalar
-from workers.families import NAMES, Config
-from workers.shape import Architecture
-from workers.stack import impossible
+from workers.shapes.families import NAMES, Config
+from workers.shapes.shape import Architecture
+from workers.shapes.stack import impossible
 
 #: What may change, by the catalogue's columns, and our name for it.
 SIZES = {

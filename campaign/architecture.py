@@ -15,7 +15,7 @@ from campaign import dialects
 from campaign.dialects import Sizes
 from db.errors import ConfigError
 from db.records import Scalar
-from workers.shape import Architecture
+from workers.shapes.shape import Architecture
 
 Fields = Callable[[Sizes], dict[str, Scalar]]
 

@@ -16,9 +16,9 @@ from campaign.reader import UNKNOWN, Reader, nearest
 from campaign.settings import Axes
 from campaign.tree import Tree, covers, leaves, put
 from db.records import ARRIVALS, DECODINGS, Scalar, Workload
-from workers.constants import release_of
+from workers.costs.constants import release_of
 from workers.engines.registry import BACKENDS
-from workers.shape import QUANTIZED
+from workers.shapes.shape import QUANTIZED
 
 #: The name of the only block of a grid without any.
 WHOLE = "grid"

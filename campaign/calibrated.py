@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING
 
 from campaign.fit import Grid
-from workers.calibration import Correction, corrections
+from workers.costs.calibration import Correction, corrections
 
 if TYPE_CHECKING:  # at run time it brings the database libraries along
     from db.costs import MeasuredCost

@@ -19,7 +19,7 @@ from campaign.reader import nearest
 from campaign.sheets import Row, read_yaml, rows, section
 from db.errors import ConfigError
 from db.records import Board, ModelSpec, Weights
-from workers.shape import Architecture
+from workers.shapes.shape import Architecture
 
 GIB = 2**30
 

@@ -18,10 +18,10 @@ from campaign.reader import MAX_COUNT, nearest
 from campaign.tabular import print_table, write_json
 from db.errors import ConfigError
 from db.records import Board, EngineSpec, Weights, Workload
-from workers.calibration import AS_COMPUTED, Correction, corrected, corrections
-from workers.constants import release_of
-from workers.cost import Cost, estimate, memory_filled
-from workers.shape import BYTES, QUANTIZED, Shape, shape_of
+from workers.costs.calibration import AS_COMPUTED, Correction, corrected, corrections
+from workers.costs.constants import release_of
+from workers.costs.cost import Cost, estimate, memory_filled
+from workers.shapes.shape import BYTES, QUANTIZED, Shape, shape_of
 
 BACKENDS = ("vllm", "transformers")
 #: Keys of the configuration that are an option here; most others are for `campaign plan`.

@@ -14,7 +14,7 @@ from campaign.download import download
 from campaign.reader import nearest
 from campaign.tabular import count_of, print_table, say, write_json
 from db.errors import ConfigError
-from workers.tracefiles import (
+from workers.workloads.tracefiles import (
     DIGITS,
     Listed,
     adopt,
@@ -108,7 +108,7 @@ def _bring(trace: Listed, origin: str, target: Path) -> None:
 
 def _require_rows(trace: Listed, origin: str, aside: Path) -> None:
     """Raise ConfigError, keeping nothing, where a file without a checksum is not the trace."""
-    from workers.traces import read_trace
+    from workers.workloads.traces import read_trace
 
     try:
         require_rows(trace.name, read_trace(aside).rows)
@@ -127,7 +127,7 @@ def _row(trace: Listed, path: Path) -> Row:
 
 def _counted(row: Row) -> Row:
     """Return the row of a trace that is here, with what reading it through found."""
-    from workers.traces import read_trace
+    from workers.workloads.traces import read_trace
 
     found = read_trace(Path(str(row["path"])))
     counts = {"sha256": found.sha256, "rows": found.rows, "requests": len(found)}

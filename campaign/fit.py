@@ -15,10 +15,10 @@ from campaign.capability import ADA, AMPERE, TURING, capability
 from campaign.reader import nearest
 from db.errors import Infeasible
 from db.records import Board, EngineSpec, Exclusion, Task, Weights, Workload
-from workers.cost import memory_share, numbers_of, usable_bytes
-from workers.roofline import cache_bytes, weight_bytes
-from workers.shape import QUANTIZED, Shape, precision
-from workers.tracefiles import is_trace
+from workers.costs.cost import memory_share, numbers_of, usable_bytes
+from workers.costs.roofline import cache_bytes, weight_bytes
+from workers.shapes.shape import QUANTIZED, Shape, precision
+from workers.workloads.tracefiles import is_trace
 
 #: The most boards of one kind that one host holds.
 MAX_GROUP = 16

@@ -11,9 +11,9 @@ from pathlib import Path
 
 from db.errors import ConfigError
 from db.records import ModelSpec, Scalar, Weights
-from workers.families import FAMILIES, SIZES, Config
-from workers.shape import Architecture
-from workers.stack import impossible, lacking
+from workers.shapes.families import FAMILIES, SIZES, Config
+from workers.shapes.shape import Architecture
+from workers.shapes.stack import impossible, lacking
 
 #: Says nothing about what is computed: provenance, generation defaults, rotary constants; or of
 #: weights alone (quantization), which random ones do not have; or what all of a family say alike

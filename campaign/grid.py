@@ -22,7 +22,7 @@ from campaign.settings import Axes, Settings
 from db.errors import ConfigError
 from db.identity import engine_digest, task_key
 from db.records import Board, EngineSpec, Exclusion, ModelSpec, Task, Weights, Workload
-from workers.shape import Shape, shape_of
+from workers.shapes.shape import Shape, shape_of
 
 __all__ = ["Grid", "expand"]
 

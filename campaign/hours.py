@@ -12,11 +12,11 @@ from math import ceil
 
 from db.readings import PhaseMethod
 from db.records import Board, EngineSpec, MeasurementProtocol, ModelSpec, Task, Workload
-from workers.calibration import Correction, corrected
-from workers.cost import Cost, estimate
-from workers.lengths import FIXED, means
-from workers.roofline import weight_bytes
-from workers.shape import Shape, precision, shape_of
+from workers.costs.calibration import Correction, corrected
+from workers.costs.cost import Cost, estimate
+from workers.costs.roofline import weight_bytes
+from workers.shapes.shape import Shape, precision, shape_of
+from workers.workloads.lengths import FIXED, means
 
 #: A slice of the warm-up under load is this part of a window.
 SLICES = 5

@@ -13,8 +13,8 @@ from campaign.axes import WHOLE
 from campaign.points import workloads
 from campaign.settings import Axes, Settings
 from db.errors import ConfigError
-from workers.lengths import FIXED, problem
-from workers.tracefiles import adopt, file_of, is_file, listed, resolve, traces_folder
+from workers.workloads.lengths import FIXED, problem
+from workers.workloads.tracefiles import adopt, file_of, is_file, listed, resolve, traces_folder
 
 
 def resolved(settings: Settings, problems: list[str]) -> Settings:
@@ -52,7 +52,7 @@ def keep_traces(settings: Settings) -> None:
 
 def _too_long(axes: Axes, readable: Collection[str]) -> Iterator[str]:
     """Yield a line for each most that leaves out every request of a trace that can be read."""
-    from workers.traces import without_any
+    from workers.workloads.traces import without_any
 
     for lengths in (n for n in axes.lengths if n in readable):
         file = file_of(lengths, traces_folder())

@@ -17,7 +17,7 @@ from campaign.reader import nearest
 from campaign.sheets import Row, ablation_rows, configuration_rows
 from campaign.tabular import count_of, print_table, say, write_json_rows
 from db.errors import ConfigError
-from workers.shape import shape_of
+from workers.shapes.shape import shape_of
 
 Record = dict[str, object]
 

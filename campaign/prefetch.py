@@ -28,10 +28,10 @@ from db.embedded import default_folder
 from db.errors import CampaignError, ConfigError, EngineFault
 from db.place import Place, opened
 from db.records import EngineSpec, ModelSpec, Weights
+from workers.costs.roofline import weight_bytes
 from workers.engines.registry import why_absent
 from workers.engines.weights import materialize
-from workers.roofline import weight_bytes
-from workers.shape import precision, shape_of
+from workers.shapes.shape import precision, shape_of
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -18,12 +18,12 @@ from db.readings import Batch, Measurement, PhaseEnergy, PhaseMethod, Reading, W
 from db.records import MeasurementProtocol, Workload
 from workers.engines.engine import decoding_of
 from workers.killpoints import reach
-from workers.lengths import Pair
 from workers.phases import by_prefill_run, by_steps
 from workers.rig import Rig
 from workers.serving import Listed, Ongoing, Serving, online
 from workers.validity import agree, check_batch, judge, relative_half_width
-from workers.worklist import Worklist
+from workers.workloads.lengths import Pair
+from workers.workloads.worklist import Worklist
 
 
 def measure(rig: Rig, claim: Claim, checkpoint: Callable[[], None]) -> Measurement:

@@ -12,12 +12,12 @@ from workers.clock import Clock, MonotonicClock
 from workers.engines.engine import Engine
 from workers.engines.registry import Limits, open_engine
 from workers.engines.simulated import open_simulated
-from workers.latency import NO_DEADLINES, Deadlines
 from workers.meters.accuracy import Accuracy
 from workers.meters.meter import Meter
 from workers.meters.select import open_meter
-from workers.tracefiles import traces_folder
 from workers.validity import Gates
+from workers.workloads.latency import NO_DEADLINES, Deadlines
+from workers.workloads.tracefiles import traces_folder
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -18,13 +18,13 @@ from db.records import MeasurementProtocol
 from workers.engines.engine import Engine, OnlineEngine, decoding_of
 from workers.engines.vllm_counters import running_mean, since
 from workers.killpoints import reach
-from workers.latency import good, latencies
-from workers.load import Load
-from workers.loadgates import BACKLOG
 from workers.phases import MIXED
 from workers.rig import Rig
 from workers.validity import agree, check_cache, check_request
-from workers.worklist import Worklist
+from workers.workloads.latency import good, latencies
+from workers.workloads.load import Load
+from workers.workloads.loadgates import BACKLOG
+from workers.workloads.worklist import Worklist
 
 #: A slice of warm-up is this part of a window.
 SLICES = 5

@@ -15,10 +15,10 @@ from dataclasses import dataclass
 from db.errors import InvalidMeasurement
 from db.readings import Batch, GpuEnergy, RequestTiming, Window
 from db.records import MeasurementProtocol
-from workers.lengths import Pair
-from workers.loadgates import check_batch_reached, load_marks
 from workers.meters.aliasing import aliased
 from workers.meters.integrate import NOMINAL_PERIOD_S
+from workers.workloads.lengths import Pair
+from workers.workloads.loadgates import check_batch_reached, load_marks
 
 #: Clock event reasons that mean the board could not run as asked.
 THERMAL_THROTTLES = frozenset({"hw_slowdown", "hw_thermal", "sw_thermal", "power_brake"})

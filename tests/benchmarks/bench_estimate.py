@@ -20,8 +20,8 @@ import pytest
 from campaign.catalog import Catalog, load_catalog
 from db.errors import ConfigError
 from db.records import EngineSpec, ModelSpec, Weights, Workload
-from workers.cost import Cost, estimate
-from workers.shape import shape_of
+from workers.costs.cost import Cost, estimate
+from workers.shapes.shape import shape_of
 
 OLD, SERVED = "0.6", "0.11"
 #: model, board, boards, tensor parallel, input, output, batch; published seconds, Wh per request.

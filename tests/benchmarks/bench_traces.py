@@ -14,7 +14,7 @@ ROWS = 2_000_000
 READ = """
 import resource, sys, time
 from pathlib import Path
-from workers.traces import read_trace
+from workers.workloads.traces import read_trace
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 start = time.perf_counter()
 found = read_trace(Path(sys.argv[1]))

@@ -17,7 +17,7 @@ from db.records import Board, EngineSpec, ModelSpec, Weights
 from workers.engines.engine import GREEDY, Decoding, Request, alike
 from workers.engines.registry import Limits
 from workers.engines.simulated import open_simulated
-from workers.prompts import Prompts
+from workers.workloads.prompts import Prompts
 
 ROOT = Path(__file__).parents[2]
 LIMITS = Limits(context_tokens=384, batch_size=4)

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from campaign.catalog import load_catalog
-from workers.families import FAMILIES
-from workers.shape import Shape, shape_of
+from workers.shapes.families import FAMILIES
+from workers.shapes.shape import Shape, shape_of
 
 torch = pytest.importorskip("torch")
 pytest.importorskip("transformers")

@@ -12,11 +12,11 @@ from db.errors import EngineFault, TaskFault
 from db.readings import Reading
 from db.records import Board, EngineSpec, ModelSpec, Reality, Weights, Workload
 from tests.engines.harness import BOARD, spec_of, tiny
-from workers.cost import estimate
+from workers.costs.cost import estimate
 from workers.engines import simulated
 from workers.engines.engine import alike
 from workers.engines.simulated import BATCH_SPREAD, SimulatedClock, open_simulated
-from workers.shape import shape_of
+from workers.shapes.shape import shape_of
 
 
 def opened(board: Board = BOARD, seed: int = 1, **changes: Any) -> Any:

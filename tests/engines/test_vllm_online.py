@@ -18,7 +18,7 @@ from db.errors import ConfigError
 from tests.engines.harness import LIMITS, ROOT, spec_of
 from workers.engines.engine import Decoding, Request, alike
 from workers.engines.registry import open_engine
-from workers.prompts import Prompts
+from workers.workloads.prompts import Prompts
 
 pytestmark = pytest.mark.engines
 BEAMS = Decoding(method="beam", beams=2)

@@ -10,7 +10,7 @@ from db.errors import EngineFault, TaskFault
 from db.readings import Batch
 from tests.engines.harness import LIMITS, Host, HostedEngine, spec_of, tiny
 from workers.engines.engine import GREEDY, Decoding, Request, alike
-from workers.prompts import Prompts
+from workers.workloads.prompts import Prompts
 
 pytestmark = pytest.mark.engines
 PLAIN = {"enforce_eager": True, "enable_prefix_caching": False}

@@ -16,7 +16,7 @@ from db.mending import Selection, void
 from db.records import EngineSpec, Reality, Weights
 from db.store import Store
 from tests.store.world import World, ground, measurement, reading, repeat, task
-from workers.calibration import corrections
+from workers.costs.calibration import corrections
 
 pytestmark = pytest.mark.store
 

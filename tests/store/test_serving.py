@@ -20,10 +20,10 @@ from tests.store.world import ENGINE, ground
 from tests.unit.scripted import ScriptedEngine, Stopwatch
 from workers.clock import MonotonicClock
 from workers.engines.limits import Limits
-from workers.latency import Deadlines
 from workers.rig import Rig, RigPlan
 from workers.session import Assignment, Report, Session
 from workers.validity import Gates
+from workers.workloads.latency import Deadlines
 
 pytestmark = pytest.mark.store
 

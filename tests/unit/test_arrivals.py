@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from workers.arrivals import SAME_S, Recorded, constant, poisson, replay
+from workers.workloads.arrivals import SAME_S, Recorded, constant, poisson, replay
 
 MICROSECONDS = st.integers(0, 10**12).map(lambda us: us / 1e6)
 

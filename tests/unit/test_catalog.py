@@ -19,10 +19,10 @@ from campaign.overrides import CONF
 from campaign.sheets import ablation_rows
 from db.errors import ConfigError
 from db.records import EngineSpec, Weights, Workload
-from workers.cost import estimate
-from workers.families import Config
-from workers.shape import shape_of
-from workers.stack import impossible
+from workers.costs.cost import estimate
+from workers.shapes.families import Config
+from workers.shapes.shape import shape_of
+from workers.shapes.stack import impossible
 
 
 def rows_of(file: Path) -> list[dict[str, str]]:

@@ -18,8 +18,8 @@ from campaign.estimate import OPTION_OF, add_arguments
 from campaign.overrides import parse
 from db.costs import MeasuredCost
 from db.records import Board, EngineSpec, ModelSpec, Weights, Workload
-from workers.calibration import AS_COMPUTED, Correction, corrected, corrections
-from workers.constants import (
+from workers.costs.calibration import AS_COMPUTED, Correction, corrected, corrections
+from workers.costs.constants import (
     CPU_CORE_BYTES_S,
     FIRST,
     GDDR,
@@ -30,15 +30,15 @@ from workers.constants import (
     constants_of,
     release_of,
 )
-from workers.cost import (
+from workers.costs.cost import (
     MEMORY_SHARE,
     Cost,
     estimate,
     memory_filled,
     running_together,
 )
-from workers.roofline import decode, weight_bytes
-from workers.shape import QUANTIZED, Precision, precision, shape_of
+from workers.costs.roofline import decode, weight_bytes
+from workers.shapes.shape import QUANTIZED, Precision, precision, shape_of
 
 ROOT = Path(__file__).parents[2]
 CATALOG = load_catalog()

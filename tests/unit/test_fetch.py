@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from campaign import cli
-from workers import tracefiles
+from workers.workloads import tracefiles
 
 CONTENT = b"TIMESTAMP,ContextTokens,GeneratedTokens\n" + b"1,20,3\n2,0,5\n" * 2000
 DIGEST = hashlib.sha256(CONTENT).hexdigest()
@@ -82,7 +82,7 @@ def folder(tmp_path: Path, server: Server, monkeypatch: pytest.MonkeyPatch) -> P
     offered = replace(known[NAME], url=server.url, sha256=DIGEST, bytes=len(CONTENT), rows=4000)
     unchecked = replace(offered, name="azure-2024-code", file="code.csv", sha256=None, bytes=None)
     changed = {**known, NAME: offered, "azure-2024-code": unchecked}
-    for module in ("workers.tracefiles", "campaign.fetch"):
+    for module in ("workers.workloads.tracefiles", "campaign.fetch"):
         monkeypatch.setattr(f"{module}.listed", lambda: changed)
     return tmp_path / "traces"
 

@@ -32,8 +32,8 @@ from db.records import (
     Weights,
     Workload,
 )
-from workers.cost import estimate, running_together
-from workers.shape import QUANTIZED, Shape, precision, shape_of
+from workers.costs.cost import estimate, running_together
+from workers.shapes.shape import QUANTIZED, Shape, precision, shape_of
 
 CATALOG = load_catalog()
 SMALL = Workload(input_tokens=64, output_tokens=32, batch_size=1)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from db.readings import RequestTiming
-from workers.latency import Course, Deadlines, good, latencies, percentile, summary
+from workers.workloads.latency import Course, Deadlines, good, latencies, percentile, summary
 
 S = 1_000_000_000
 

@@ -14,13 +14,13 @@ import pytest
 
 from db.errors import ConfigError, TaskFault
 from db.records import Workload
-from workers import tracefiles
-from workers.batching import reachable_mean
-from workers.lengths import Pair, means, names, problem, tasks
-from workers.lognormal import fitted
-from workers.tracefiles import adopt, resolve
-from workers.traces import order_of
-from workers.worklist import Worklist, open_lengths
+from workers.workloads import tracefiles
+from workers.workloads.batching import reachable_mean
+from workers.workloads.lengths import Pair, means, names, problem, tasks
+from workers.workloads.lognormal import fitted
+from workers.workloads.tracefiles import adopt, resolve
+from workers.workloads.traces import order_of
+from workers.workloads.worklist import Worklist, open_lengths
 
 ROWS = ((0.0, 100, 10), (1.5, 9000, 20), (2.0, 200, 900), (4.0, 300, 30), (8.0, 400, 40))
 
@@ -248,7 +248,7 @@ def test_a_trace_without_a_published_checksum_is_named_by_the_file_that_is_there
         open_lengths(workload(resolved), tmp_path)
     known = tracefiles.listed()
     complete = known | {"azure-2024-code": replace(known["azure-2024-code"], rows=len(ROWS))}
-    monkeypatch.setattr("workers.tracefiles.listed", lambda: complete)
+    monkeypatch.setattr("workers.workloads.tracefiles.listed", lambda: complete)
     assert drawn(workload(resolved), 1, tmp_path)
 
 
@@ -350,7 +350,7 @@ def test_only_a_list_at_once_and_clients_are_for_the_engine_to_reach() -> None:
 
 
 def test_order_of_a_sorted_trace_takes_no_memory(tmp_path: Path) -> None:
-    from workers.traces import read_trace
+    from workers.workloads.traces import read_trace
 
     trace(tmp_path)
     assert isinstance(order_of(read_trace(tmp_path / "mine.csv")), range)

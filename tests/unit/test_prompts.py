@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from workers.prompts import SPECIAL_IDS, Prompts
+from workers.workloads.prompts import SPECIAL_IDS, Prompts
 
 
 def test_lengths_are_exact_and_ids_lie_inside_the_vocabulary() -> None:

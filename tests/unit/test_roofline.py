@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from db.records import Workload
-from workers.roofline import (
+from workers.costs.roofline import (
     Work,
     cache_bytes,
     decode,
@@ -13,7 +13,7 @@ from workers.roofline import (
     prefill,
     weight_bytes,
 )
-from workers.shape import Shape, precision, shape_of
+from workers.shapes.shape import Shape, precision, shape_of
 
 LLAMA_8B = {
     "model_type": "llama", "hidden_size": 4096, "intermediate_size": 14336,

@@ -19,10 +19,10 @@ from db.records import MeasurementProtocol, Reality, Workload
 from tests.unit.scripted import ScriptedEngine, Stopwatch
 from workers.clock import MonotonicClock
 from workers.engines.engine import Decoding
-from workers.latency import Deadlines
 from workers.protocol import measure
 from workers.rig import Rig
 from workers.validity import Gates
+from workers.workloads.latency import Deadlines
 
 PROTOCOL = MeasurementProtocol(
     name="test", window_s=0.25, repeats=3, repeats_max=3, interval_target=1.0, warmup_max=4,
@@ -193,7 +193,7 @@ def test_a_list_is_one_window_from_its_first_arrival_to_its_last_token(served: A
 
 
 def test_a_trace_is_replayed_at_its_own_times(served: Any, tmp_path: Path) -> None:
-    from workers.tracefiles import adopt
+    from workers.workloads.tracefiles import adopt
 
     rows = [(0.0, 10, 3), (0.08, 20, 5), (0.1, 30, 2), (0.3, 40, 4)]
     lines = ["Timestamp,Request tokens,Response tokens", *(f"{t},{i},{o}" for t, i, o in rows)]

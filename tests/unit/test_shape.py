@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from workers.families import FAMILIES, NAMES, Config
-from workers.layers import Layers, joined
-from workers.shape import Shape, shape_of
-from workers.stack import lacking
+from workers.shapes.families import FAMILIES, NAMES, Config
+from workers.shapes.layers import Layers, joined
+from workers.shapes.shape import Shape, shape_of
+from workers.shapes.stack import lacking
 
 LLAMA = {
     "model_type": "llama", "hidden_size": 64, "intermediate_size": 96, "num_hidden_layers": 4,

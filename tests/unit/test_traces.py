@@ -12,8 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from db.errors import ConfigError
-from workers.tracelines import Columns, Lines, columns_of, parse
-from workers.traces import MOST_TOKENS, Trace, read_trace, without_any
+from workers.workloads.tracelines import Columns, Lines, columns_of, parse
+from workers.workloads.traces import MOST_TOKENS, Trace, read_trace, without_any
 
 AZURE = "TIMESTAMP,ContextTokens,GeneratedTokens"
 FIRST = dt.datetime(1970, 1, 1)  # noqa: DTZ001 - as a trace writes it
@@ -167,7 +167,7 @@ def test_lines_across_blocks_are_read_whole(
     chance = random.Random(7)
     lines = [f"{n / 8},{chance.randrange(1, 9999)},{chance.randrange(1, 999)}" for n in range(500)]
     whole = read(tmp_path, AZURE, *lines)
-    monkeypatch.setattr("workers.traces.BLOCK_BYTES", block_bytes)
+    monkeypatch.setattr("workers.workloads.traces.BLOCK_BYTES", block_bytes)
     assert rows(read(tmp_path, AZURE, *lines)) == rows(whole)
     with pytest.raises(ConfigError, match="line 502 has -1"):
         read(tmp_path, AZURE, *lines, "9,-1,1")
@@ -192,7 +192,7 @@ def test_mosts_that_leave_out_every_request_are_found(tmp_path: Path) -> None:
 def test_one_request_for_each_most_is_read_and_no_more(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("workers.traces.BLOCK_BYTES", 64)
+    monkeypatch.setattr("workers.workloads.traces.BLOCK_BYTES", 64)
     lines = (AZURE, "1,500,20", *["2,900,20"] * 100)
     path = tmp_path / "t.csv"
     path.write_text("\n".join(lines))
@@ -203,7 +203,7 @@ def test_one_request_for_each_most_is_read_and_no_more(
         taken += 1
         return parse(block, columns)
 
-    monkeypatch.setattr("workers.traces.parse", counted)
+    monkeypatch.setattr("workers.workloads.traces.parse", counted)
     assert without_any(path, [(512, 64), (900, 64)]) == []
     assert taken == 1
     assert without_any(path, [(100, 64)]) == [(100, 64)]

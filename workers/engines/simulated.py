@@ -17,14 +17,14 @@ from db.errors import EngineFault, TaskFault
 from db.readings import Batch, Loaded, RequestTiming
 from db.records import Board, EngineSpec, Workload
 from workers.clock import Clock
-from workers.constants import constants_of
-from workers.cost import VERSION, Cost, estimate, numbers_of
+from workers.costs.constants import constants_of
+from workers.costs.cost import VERSION, Cost, estimate, numbers_of
+from workers.costs.roofline import weight_bytes
 from workers.engines.engine import GREEDY, Decoding, Engine, Request
 from workers.engines.simulated_meter import Draw, SimulatedMeter
 from workers.engines.software import versions
 from workers.meters.meter import Meter
-from workers.roofline import weight_bytes
-from workers.shape import Shape, shape_of
+from workers.shapes.shape import Shape, shape_of
 
 #: Seconds of start-up, and bytes per second of reading weights. Assumptions.
 START_S = 8.0

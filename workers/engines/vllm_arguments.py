@@ -14,7 +14,7 @@ from db.errors import EngineFault
 from db.records import EngineSpec, Scalar
 from workers.engines.limits import Limits
 from workers.engines.weights import config_of
-from workers.shape import precision, shape_of
+from workers.shapes.shape import precision, shape_of
 
 #: Tokens in a block of the KV cache on the CPU, unless `block_size` says otherwise.
 _CPU_BLOCK_TOKENS = 128

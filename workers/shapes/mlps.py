@@ -5,8 +5,8 @@ Each function turns a configuration into the MLP's share of a layer.
 
 from __future__ import annotations
 
-from workers.families import Config
-from workers.layers import Layers
+from workers.shapes.families import Config
+from workers.shapes.layers import Layers
 
 #: What Llama's first releases of a family rounded their MLP with, where it is not stated.
 _ROUND_TO = 256

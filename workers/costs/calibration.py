@@ -13,8 +13,8 @@ from statistics import median
 from typing import TYPE_CHECKING
 
 from db.records import Board
-from workers.cost import Cost, Phase, estimate
-from workers.shape import shape_of
+from workers.costs.cost import Cost, Phase, estimate
+from workers.shapes.shape import shape_of
 
 if TYPE_CHECKING:  # at run time it brings the database libraries along
     from db.costs import MeasuredCost

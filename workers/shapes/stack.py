@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from collections import Counter
 
-from workers.families import NAMES, PURE_STATES, Config
-from workers.layers import Layers, joined
-from workers.mixers import STATES, attention, heads_of
-from workers.mlps import dense, mixture, width_of
-from workers.pattern import (
+from workers.shapes.families import NAMES, PURE_STATES, Config
+from workers.shapes.layers import Layers, joined
+from workers.shapes.mixers import STATES, attention, heads_of
+from workers.shapes.mlps import dense, mixture, width_of
+from workers.shapes.pattern import (
     BOTH,
     DENSE,
     EXPERTS,

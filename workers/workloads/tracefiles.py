@@ -20,7 +20,7 @@ from pathlib import Path
 from db.embedded_place import default_folder
 from db.errors import ConfigError
 
-CATALOG = Path(__file__).resolve().parent.parent / "conf" / "catalog"
+CATALOG = Path(__file__).resolve().parents[2] / "conf" / "catalog"
 DIGITS = 12
 _NAMED = re.compile(rf"(?P<name>[\w.-]+)@(?P<digest>[0-9a-f]{{{DIGITS}}})")
 
@@ -117,7 +117,7 @@ def adopt(path: Path, folder: Path) -> str:
 
 def _named(path: Path) -> str:
     """Return the name that a file's content gives it. Raises ConfigError where it is no trace."""
-    from workers.traces import read_trace
+    from workers.workloads.traces import read_trace
 
     stem = re.sub(r"[^\w.-]", "-", path.stem)
     return f"{stem}@{read_trace(path).sha256[:DIGITS]}"

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from workers.families import PURE_STATES, Config
-from workers.layers import Layers
+from workers.shapes.families import PURE_STATES, Config
+from workers.shapes.layers import Layers
 
 
 def heads_of(config: Config) -> tuple[int, int, int]:

@@ -10,7 +10,7 @@ import re
 from dataclasses import dataclass, replace
 
 from db.records import Board, EngineSpec
-from workers.shape import Precision
+from workers.shapes.shape import Precision
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

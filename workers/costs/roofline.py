@@ -1,8 +1,8 @@
 """What a model has to compute and to move for a batch: FLOPs and bytes, exact for its shape.
 
-Pure; says nothing of seconds or watts (workers/cost.py does) and nothing of how well any engine
-does it. 2 FLOPs per multiply-accumulate; the output matrix only where a token is chosen; weights
-once per step, for the whole batch.
+Pure; says nothing of seconds or watts (`cost` does) and nothing of how well any engine does it.
+2 FLOPs per multiply-accumulate; the output matrix only where a token is chosen; weights once per
+step, for the whole batch.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from db.records import Workload
-from workers.shape import Precision, Shape
+from workers.shapes.shape import Precision, Shape
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

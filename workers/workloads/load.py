@@ -16,8 +16,8 @@ from typing import Self
 
 from db.errors import TaskFault
 from workers.engines.engine import OnlineEngine, Request, decoding_of
-from workers.latency import Course
-from workers.worklist import Worklist
+from workers.workloads.latency import Course
+from workers.workloads.worklist import Worklist
 
 #: Prompts made while there is time: of a burst as many can be sent without making any.
 AHEAD = 64

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 
-from workers.families import PURE_STATES, Config
+from workers.shapes.families import PURE_STATES, Config
 
 FULL, WINDOW, STATE, BOTH, NOTHING = "full", "window", "state", "both", "nothing"
 DENSE, EXPERTS = "dense", "experts"

@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from db.errors import ConfigError
-from workers.tracelines import Columns, Ints, Lines, columns_of, parse
+from workers.workloads.tracelines import Columns, Ints, Lines, columns_of, parse
 
 BLOCK_BYTES = 1 << 21
 HEADER_BYTES = 1 << 12

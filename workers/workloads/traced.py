@@ -13,10 +13,10 @@ from pathlib import Path
 
 from db.errors import ConfigError
 from db.records import Workload
-from workers.arrivals import Recorded
-from workers.lengths import Pair
-from workers.tracefiles import locate, require_rows
-from workers.traces import Trace, fitting, order_of, read_trace
+from workers.workloads.arrivals import Recorded
+from workers.workloads.lengths import Pair
+from workers.workloads.tracefiles import locate, require_rows
+from workers.workloads.traces import Trace, fitting, order_of, read_trace
 
 log = logging.getLogger("campaign.traced")
 

@@ -10,11 +10,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from db.records import Scalar
-from workers.families import Config
-from workers.layers import Layers
-from workers.mixers import heads_of
-from workers.mlps import expert_width, width_of
-from workers.stack import context_of, groups_of, lacking, vectors_of
+from workers.shapes.families import Config
+from workers.shapes.layers import Layers
+from workers.shapes.mixers import heads_of
+from workers.shapes.mlps import expert_width, width_of
+from workers.shapes.stack import context_of, groups_of, lacking, vectors_of
 
 Architecture = Mapping[str, Scalar | tuple[Scalar, ...]]
 

@@ -1,8 +1,8 @@
 """What a batch costs on a board group, from first principles: seconds and watts.
 
 Pure. Serves plan, schedule, `campaign estimate` and the simulated engine; what it says is never
-stored as a measurement. Work comes from workers/roofline.py, rates from a board's data sheet; all
-that is neither is in workers/constants.py. A model is its shape: its name plays no part.
+stored as a measurement. Work comes from `roofline`, rates from a board's data sheet; all that is
+neither is in `constants`. A model is its shape: its name plays no part.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from db.records import Board, EngineSpec, Workload
-from workers.constants import (
+from workers.costs.constants import (
     KERNELS,
     NVLINK_BYTES_S,
     NVLINKED,
@@ -21,8 +21,8 @@ from workers.constants import (
     board_rates,
     constants_of,
 )
-from workers.roofline import Work, cache_bytes, decode, prefill, weight_bytes
-from workers.shape import Precision, Shape, precision
+from workers.costs.roofline import Work, cache_bytes, decode, prefill, weight_bytes
+from workers.shapes.shape import Precision, Shape, precision
 
 #: Bumped when a formula or constant changes what a simulated row says.
 VERSION = "3"

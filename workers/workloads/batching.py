@@ -12,7 +12,7 @@ import heapq
 from collections import deque
 from collections.abc import Iterable
 
-from workers.lengths import Pair
+from workers.workloads.lengths import Pair
 
 #: Tokens a step takes where an engine does not say: the least of vLLM's defaults.
 STEP_TOKENS = 2048

@@ -18,9 +18,9 @@ from typing import Protocol
 
 from db.errors import ConfigError
 from db.records import Workload
-from workers.arrivals import Recorded
-from workers.lognormal import fitted
-from workers.tracefiles import CATALOG, is_trace, listed
+from workers.workloads.arrivals import Recorded
+from workers.workloads.lognormal import fitted
+from workers.workloads.tracefiles import CATALOG, is_trace, listed
 
 FIXED = "fixed"
 NO_TIMES = "lengths that are drawn have no times to replay; name a trace"
