@@ -1,10 +1,13 @@
 """The search for clean edges, on a scripted clock: what is an edge, what is refused, and why."""
 
+from dataclasses import replace
+
 import pytest
 
 from workers.meters.binding import SensorError
-from workers.meters.counting import Edge, Tick
-from workers.meters.edges import NO_EDGE, STUCK, Search
+from workers.meters.counting import Edge, Tick, advanced, next_look
+from workers.meters.edges import NO_EDGE, STUCK, WIDEST_NS, Search
+from workers.meters.gpureport import Report, gpu_energy
 
 MS = 1_000_000
 TICK_NS = 20 * MS
@@ -85,8 +88,15 @@ def test_looks_too_slow_together_are_clean_alone():
 
 
 def test_looks_slower_than_the_limit_leave_no_edge():
-    desk = Desk(look_ns=2 * MS)
+    desk = Desk(look_ns=6 * MS)
     assert desk.search(gpu=desk.counter()).run() == {"gpu": NO_EDGE}
+
+
+def test_where_no_clean_edge_comes_the_narrowest_one_is_kept_with_its_width():
+    desk = Desk(look_ns=2 * MS)
+    edge = desk.search(gpu=desk.counter(phase_ns=7 * MS)).run()["gpu"]
+    assert 1 * MS < edge.hi_ns - edge.lo_ns <= WIDEST_NS
+    assert edge.lo_ns <= 7 * MS + edge.value_mj * TICK_NS <= edge.hi_ns
 
 
 def test_a_counter_that_stands_is_stuck():
@@ -155,3 +165,104 @@ def test_periods_of_counters_too_slow_together_are_learned_alone():
                            for i, n in enumerate(names)}).periods()  # fmt: skip
     periods_ns = {n: tick.period_ns for n, tick in found.items()}
     assert periods_ns == {n: pytest.approx(TICK_NS, abs=400_000) for n in names}
+
+
+def test_the_latest_edges_of_counters_are_those_before_the_answer():
+    """The first edge of one is old by the time the other's comes: it was watched on."""
+    desk = Desk()
+    search = desk.search(fast=desk.counter(phase_ns=3 * MS), slow=desk.counter(97 * MS, 100 * MS))
+    found = search.latest()
+    answered_ns = desk.now_ns
+    assert found["slow"].lo_ns <= 97 * MS <= found["slow"].hi_ns
+    assert found["fast"].lo_ns <= 83 * MS <= found["fast"].hi_ns
+    assert answered_ns - found["fast"].hi_ns < TICK_NS
+    assert search.known()["fast"].period_ns == pytest.approx(TICK_NS, abs=40_000)
+
+
+def test_an_edge_slept_through_by_one_counter_keeps_the_others_waiting_for_it():
+    desk = Desk()
+    desk.sleeps = [(int(96.5 * MS), int(97.5 * MS))]
+    counters = {"a": desk.counter(10 * MS, 100 * MS), "b": desk.counter(97 * MS, 100 * MS)}
+    found = desk.search(**counters).latest()
+    assert found["b"].lo_ns <= 197 * MS <= found["b"].hi_ns
+    assert found["a"].lo_ns <= 110 * MS <= found["a"].hi_ns
+
+
+def test_a_tick_not_seen_closely_makes_the_edge_before_it_an_old_one():
+    desk = Desk()
+    desk.sleeps = [(int(109.5 * MS), int(110.5 * MS))]
+    counters = {"a": desk.counter(10 * MS, 100 * MS), "b": desk.counter(197 * MS, 300 * MS)}
+    found = desk.search(**counters).latest()
+    assert found["a"].lo_ns <= 210 * MS <= found["a"].hi_ns
+    assert found["b"].lo_ns <= 197 * MS <= found["b"].hi_ns
+
+
+def test_ticks_slept_through_make_no_longer_period():
+    """Two ticks fall into each sleep and look like one; nothing is learned across it."""
+    desk = Desk()
+    desk.sleeps = [((10 + 60 * k) * MS, (51 + 60 * k) * MS) for k in range(4)]
+    tick = desk.search(gpu=desk.counter(phase_ns=7 * MS)).periods()["gpu"]
+    assert tick.period_ns == pytest.approx(TICK_NS, abs=40_000)
+
+
+def test_who_is_interrupted_naps_between_looks_from_then_on():
+    desk, naps = Desk(), []
+    desk.sleeps = [(6 * MS, 9 * MS)]
+
+    def nap():
+        naps.append(desk.now_ns)
+        desk.now_ns += 150_000
+
+    search = Search(now_ns=desk.clock, nap=nap)
+    search.hold("gpu", desk.counter(phase_ns=7 * MS))
+    edge = search.run()["gpu"]
+    assert min(naps) >= 9 * MS
+    assert edge == search.watches["gpu"].edge  # a clean one, although looks are further apart
+    assert edge.lo_ns <= 27 * MS <= edge.hi_ns
+
+
+def test_one_look_serves_counters_that_tick_at_other_times():
+    tick = Tick(period_ns=TICK_NS, error_ns=200.0)
+    for phase_ns in range(0, TICK_NS, MS):
+        start = edge_at(phase_ns)
+        from_ns, due_ns = next_look(start, tick, 100 * TICK_NS)
+        for at_ns in (from_ns, due_ns):
+            assert 0.1 < (at_ns - start.at_ns) / TICK_NS % 1 < 0.9
+        assert from_ns > 100 * TICK_NS
+
+
+def test_a_reading_that_took_until_after_a_tick_is_not_taken_for_one_from_after_it():
+    start = edge_at(0)
+    asked_ns, told_ns = 3 * TICK_NS - 5 * MS, 3 * TICK_NS + 5 * MS
+    assert advanced(start, told_ns, 300, 0.02) is not None  # the stamp alone does not tell
+    assert advanced(start, told_ns, 300, 0.02, asked_ns=asked_ns) is None
+
+
+def test_a_period_that_is_not_known_well_widens_the_edge_that_rests_on_it():
+    moved = advanced(edge_at(0), 5 * TICK_NS + 10 * MS, 300, 0.02, error_s=1e-4)
+    assert moved.at_ns == 5 * TICK_NS
+    assert moved.hi_ns - moved.lo_ns == 10_000 + 2 * 5 * 100_000
+
+
+@pytest.mark.parametrize(
+    ("wide_ns", "method", "reason"),
+    [(10_000, "counter", None), (4 * MS, "counter", "edge_wide"),
+     (11 * MS, None, "edge_unresolved")],
+)  # fmt: skip
+def test_a_wide_edge_counts_with_its_width_and_not_beyond_half_a_tick(wide_ns, method, reason):
+    """300 W; the tick was somewhere in the bracket."""
+    start, end = edge_at(0), edge_at(50 * TICK_NS)
+    start = replace(start, lo_ns=-wide_ns // 2, hi_ns=wide_ns // 2, value_mj=6_000)
+    end = replace(end, value_mj=306_000, previous_mj=300_000, held_mj=300_000, first_mj=306_000,
+                  held_ns=end.at_ns - MS)  # fmt: skip
+    report = Report(
+        uuid="GPU-a", start=start, end=end, tick_s=0.02, times_ns=(), watts=(), limit_w=700.0,
+        telemetry=(), throttle=0, lost=False, went_back=False,
+    )  # fmt: skip
+    found = gpu_energy(report, (start.at_ns, end.at_ns), index=0, name="GPU", sibling=False,
+                       power_field=None, mig=False, interval_s=0.1)  # fmt: skip
+    assert found.method == method
+    assert (reason in found.reasons) or reason is None
+    if method:
+        off_s = (start.hi_ns - start.lo_ns) / 2e9
+        assert found.timing_uncertainty_j >= 700.0 * off_s

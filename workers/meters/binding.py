@@ -235,11 +235,16 @@ class Gpu:
         None where it does not tell: a list that is refused is no empty one.
         """
         nvml = self._nvml
-        compute = self._maybe(nvml.nvmlDeviceGetComputeRunningProcesses, self._handle)
+        compute = self.compute_pids()
         graphics = self._maybe(nvml.nvmlDeviceGetGraphicsRunningProcesses, self._handle)
         if compute is None or graphics is None:
             return None
-        return tuple(sorted({int(process.pid) for process in (*compute, *graphics)}))
+        return tuple(sorted({*compute, *(int(process.pid) for process in graphics)}))
+
+    def compute_pids(self) -> tuple[int, ...] | None:
+        """Return the pids that compute on the board, a display's apart; None if it is not told."""
+        found = self._maybe(self._nvml.nvmlDeviceGetComputeRunningProcesses, self._handle)
+        return None if found is None else tuple(sorted({int(process.pid) for process in found}))
 
 
 def _reason(error: Exception) -> str:

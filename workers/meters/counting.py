@@ -7,7 +7,9 @@ back as None, and every half-width is meant as a 95 % one.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from statistics import fmean
 
 #: The part of a tick within which an instant is too close to its ends to be told apart.
 AMBIGUOUS = 0.1
@@ -17,6 +19,13 @@ COUNTABLE = 0.25
 CALMING = 0.98
 #: Few ticks are ever watched: others may come this much later than those.
 UNSEEN_JITTER = 2.0
+#: A distance this much longer than the shortest one missed a tick.
+MISSED = 1.25
+#: A counter that is followed is looked at once per tick, but no more often than this,
+FASTEST_NS = 5_000_000
+#: and around the middle of the tick, by so many ticks earlier or later: one awakening serves most
+#: boards.
+EARLY, LATE = 0.35, 0.2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,6 +89,23 @@ class Tick:
         return Tick(period_ns=span_ns / ticks, error_ns=error_ns, jitter_ns=jitter_ns)
 
 
+def tick_between(before: Edge, before_tick: int, edge: Edge, tick: int) -> Tick:
+    """Return the period that two clean changes, so many changes apart, speak for."""
+    ticks = tick - before_tick
+    error_ns = (before.half_width_s + edge.half_width_s) * 1e9
+    return Tick(period_ns=(edge.at_ns - before.at_ns) / ticks, error_ns=error_ns / ticks)
+
+
+def period_of(gaps: Sequence[Tick]) -> Tick:
+    """Return the period that distances between ticks speak for; the longer ones missed some."""
+    shortest_ns = min(gap.period_ns for gap in gaps)
+    single = [gap for gap in gaps if gap.period_ns < MISSED * shortest_ns]
+    error_ns = max(gap.error_ns for gap in single)
+    spread_ns = max(gap.period_ns for gap in single) - shortest_ns
+    return Tick(period_ns=fmean(gap.period_ns for gap in single), error_ns=error_ns + spread_ns / 2,
+                jitter_ns=max(0.0, spread_ns - 2 * error_ns))  # fmt: skip
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Energy:
     """Joules with a 95 % half-width of their timing (not of the sensor's accuracy)."""
@@ -88,22 +114,38 @@ class Energy:
     half_width_j: float
 
 
-def advanced(edge: Edge, now_ns: int, value_mj: int, tick_s: float) -> Edge | None:
+def advanced(
+    edge: Edge, now_ns: int, value_mj: int, tick_s: float, *, asked_ns: int | None = None,
+    error_s: float = 0.0,
+) -> Edge | None:  # fmt: skip
     """Return the last tick before `now_ns`, when the counter read `value_mj`, from an earlier one.
 
-    Other counters may have been waited for since. None so close to a tick that it cannot be told
-    whether the value is from before or after it: read again.
+    Other counters may have been waited for since. The counter was asked at `asked_ns`, and its
+    period may be off by `error_s`. None so close to a tick that it cannot be told whether the value
+    is from before or after it: read again.
     """
-    passed = (now_ns - edge.at_ns) / (tick_s * 1e9)
-    if abs(passed - round(passed)) < AMBIGUOUS and round(passed) > 0:
+    tick_ns = tick_s * 1e9
+    since_ns = ((now_ns if asked_ns is None else asked_ns) - edge.at_ns, now_ns - edge.at_ns)
+    slack = AMBIGUOUS + since_ns[1] / tick_ns * error_s / tick_s
+    first, last = since_ns[0] / tick_ns - slack, since_ns[1] / tick_ns + slack
+    ticks = max(0, math.floor(first))
+    if ticks != max(0, math.floor(last)):
         return None
-    ticks = math.floor(passed)
     if ticks < 1:
         return edge
-    later_ns = round(ticks * tick_s * 1e9)
+    later_ns, wider_ns = round(ticks * tick_ns), round(ticks * error_s * 1e9)
     per_tick_mj = (value_mj - edge.value_mj) // ticks
-    return replace(edge, lo_ns=edge.lo_ns + later_ns, hi_ns=edge.hi_ns + later_ns,
+    return replace(edge, lo_ns=edge.lo_ns + later_ns - wider_ns,
+                   hi_ns=edge.hi_ns + later_ns + wider_ns,
                    value_mj=value_mj, previous_mj=value_mj - per_tick_mj)  # fmt: skip
+
+
+def next_look(start: Edge, tick: Tick, after_ns: int) -> tuple[int, int]:
+    """Return the span inside the first tick after an instant, in which to look at its value."""
+    period_ns = max(1, math.ceil(FASTEST_NS / tick.period_ns)) * tick.period_ns
+    begun = math.floor((after_ns - start.at_ns) / period_ns)
+    middle_ns = start.at_ns + (begun + 1) * period_ns + tick.period_ns / 2
+    return (round(middle_ns - EARLY * tick.period_ns), round(middle_ns + LATE * tick.period_ns))
 
 
 def counter_energy(

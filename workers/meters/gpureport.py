@@ -13,6 +13,7 @@ from statistics import fmean
 from db.readings import GpuEnergy, PowerTrace
 from workers.meters.binding import throttle_words
 from workers.meters.counting import Edge, Energy, Tick, counter_energy
+from workers.meters.edges import NO_EDGE, WIDTH_LIMIT_NS
 from workers.meters.integrate import Integral, Sensor, integrate
 from workers.meters.trajectory import trajectory
 
@@ -22,12 +23,15 @@ HEADROOM = 1.5
 GAP_INTERVALS = 5
 #: The coarsest counter period known; a counter read without waiting for its tick is off by it.
 UNBRACKETED_S = 0.1
-#: What an instant power is a mean of (A100, H100: Yang, Adamek, Armour 2024) and an averaged one.
-INSTANT_S, AVERAGED_S = 0.025, 1.0
+#: What an instant power is a mean of, and at most this part of the sensor's period (A100, H100:
+#: 25 of 100 ms; V100: 10 of 20 ms; Yang, Adamek, Armour 2024), and an averaged one.
+INSTANT_S, INSTANT_PART, AVERAGED_S = 0.025, 0.5, 1.0
 #: Half of the longest time a value may be old that was read at any moment between two updates.
 READ_LATE_S = 0.05
 #: A sensor whose value and time stamp stand for so long has stopped.
 STALE_S = 1.0
+#: An edge of the window was bracketed, but not closely; the half-width holds that.
+EDGE_WIDE = "edge_wide"
 #: Samples that are all alike are believed less than a counter that differs by this part.
 STANDING = 0.05
 
@@ -107,9 +111,10 @@ def _sensor(raw: Mapping[str, object]) -> Sensor:
     period_s = period_ns / 1e9 if isinstance(period_ns, int) else None
     if raw["averaged"]:
         return Sensor(period_s=period_s, lag_s=AVERAGED_S / 2, unsure_s=AVERAGED_S / 2)
+    mean_of_s = INSTANT_S if period_s is None else min(INSTANT_S, INSTANT_PART * period_s)
     if raw["polled"]:
-        return Sensor(period_s=period_s, lag_s=INSTANT_S / 2, unsure_s=INSTANT_S / 4)
-    return Sensor(period_s=period_s, lag_s=INSTANT_S / 2 + READ_LATE_S, unsure_s=READ_LATE_S)
+        return Sensor(period_s=period_s, lag_s=mean_of_s / 2, unsure_s=mean_of_s / 4)
+    return Sensor(period_s=period_s, lag_s=mean_of_s / 2 + READ_LATE_S, unsure_s=READ_LATE_S)
 
 
 def _edge(raw: object) -> Edge | str:
@@ -180,9 +185,13 @@ def _counted(
             return None, edge
     if report.tick_s is None or isinstance(report.start, str) or isinstance(report.end, str):
         return None, "counter_stuck"
+    widest_s = 2 * max(report.start.half_width_s, report.end.half_width_s)
+    if widest_s > report.tick_s / 2:
+        return None, NO_EDGE
     energy = counter_energy(report.start, report.end, window, tick_s=report.tick_s,
                             limit_w=report.most_w, jitter_s=report.jitter_s)  # fmt: skip
-    return energy, None if energy else "counter_reset"
+    wide = EDGE_WIDE if widest_s * 1e9 > WIDTH_LIMIT_NS else None
+    return energy, wide if energy else "counter_reset"
 
 
 def _unbracketed(

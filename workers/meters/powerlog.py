@@ -11,7 +11,7 @@ from collections import deque
 from dataclasses import dataclass, field
 from statistics import fmean
 
-from workers.meters.binding import Gpu
+from workers.meters.binding import Gpu, Power
 
 #: Samples kept between windows: one before the next window is what its edge needs.
 KEPT = 2
@@ -19,6 +19,8 @@ KEPT = 2
 CLOSE_NS = 30_000_000
 #: Reads at most this part of the time of an interpreter.
 SHARE = 25
+#: The distance of two updates speaks for the period if it is known better than to this part of it.
+KNOWN = 0.6
 #: Distances between updates that make the period known, and the latest ones that count.
 ENOUGH, LATEST = 8, 64
 #: Distances this far around the shorter ones are one period long.
@@ -33,7 +35,7 @@ class PowerLog:
     samples: deque[tuple[int, float]] = field(default_factory=deque)
     cost_ns: int | None = None
     last: tuple[int, float] | None = None
-    updated_ns: int | None = None
+    updated: tuple[int, int] | None = None  # the last update's instant and its bracket
     spacings_ns: deque[int] = field(default_factory=lambda: deque(maxlen=LATEST))
     stamp_us: int | None = None
     fresh_ns: int | None = None
@@ -71,21 +73,29 @@ class PowerLog:
         before_ns = time.monotonic_ns()
         power = self.gpu.power()
         after_ns = time.monotonic_ns()
-        at_ns = (before_ns + after_ns) // 2
         self.cost_ns = min(self.cost_ns or after_ns - before_ns, after_ns - before_ns)
+        return self.note((before_ns + after_ns) // 2, power, keep=keep)
+
+    def note(self, at_ns: int, power: Power, *, keep: bool) -> bool:
+        """Keep what was read at an instant; returns whether it changed."""
         last, self.last = self.last, (at_ns, power.watts)
         changed = last is None or power.watts != last[1]
         self._age(at_ns, power.stamp_us, changed=changed)
         if last is not None and changed and at_ns - last[0] <= CLOSE_NS:
-            update_ns = (last[0] + at_ns) // 2
-            if self.updated_ns is not None:
-                self.spacings_ns.append(update_ns - self.updated_ns)
-            self.updated_ns = update_ns
-            self.samples.append((update_ns, power.watts))
+            self._updated((last[0] + at_ns) // 2, bracket_ns=at_ns - last[0])
+            self.samples.append(((last[0] + at_ns) // 2, power.watts))
         elif changed or keep:
-            self.updated_ns = None if changed else self.updated_ns
+            self.updated = None if changed else self.updated
             self.samples.append((at_ns, power.watts))
         return changed
+
+    def _updated(self, at_ns: int, bracket_ns: int) -> None:
+        """Note an update; its distance from the one before counts if it is sure enough."""
+        if self.updated is not None:
+            spacing_ns = at_ns - self.updated[0]
+            if (bracket_ns + self.updated[1]) / 2 <= KNOWN * spacing_ns:
+                self.spacings_ns.append(spacing_ns)
+        self.updated = (at_ns, bracket_ns)
 
     def _age(self, at_ns: int, stamp_us: int | None, *, changed: bool) -> None:
         """Note how long the sensor has shown nothing new; the driver's stamp may still move."""

@@ -10,9 +10,7 @@ machine, and to ``close`` one more for each GPU; ``open`` and ``pids`` say which
 
 from __future__ import annotations
 
-import contextlib
 import gc
-import os
 import time
 from collections.abc import Iterable, Iterator, Sequence
 
@@ -20,12 +18,11 @@ from workers.meters.binding import Gpu, Library, NvmlUnavailable, SensorError
 from workers.meters.child import Message, Parent, integer, items
 from workers.meters.counting import Edge
 from workers.meters.edges import Search
+from workers.meters.prompt import be_prompt, nap
 from workers.meters.track import Track
 
 #: Clocks, temperature, utilisation and processes are read with every n-th power sample.
 SLOW_EVERY = 10
-#: Beside busy processes ticks are seen in time by those that go first.
-PRIORITY = -10
 #: A window waits no longer than this for the update of a sensor after its end.
 OUTLAST_NS = 130_000_000
 
@@ -62,6 +59,13 @@ class Sampler:
     def _sample_fast(self) -> None:
         self.sample(slow=False)
 
+    def _sample_if_due(self) -> None:
+        if time.monotonic_ns() >= self.due_ns:
+            self._sample_fast()
+
+    def _search(self) -> Search:
+        return Search(now_ns=time.monotonic_ns, meanwhile=self._sample_if_due, nap=nap)
+
     def wait_s(self) -> float:
         """Seconds until something is due."""
         due = [t.look_due_ns for t in self.group if t.look_due_ns is not None]
@@ -94,8 +98,9 @@ class Sampler:
     def work(self) -> None:
         """Do what is due: looks at counters that are followed and at sensors, and samples."""
         now_ns = time.monotonic_ns()
-        for track in self.group:
-            track.look_if_due(now_ns)
+        if any(t.look_due_ns is not None and t.look_due_ns <= now_ns for t in self.group):
+            for track in self.group:
+                track.look_if_near(now_ns)
         if now_ns >= self.due_ns:
             self.sample()
         elif now_ns >= self.poll_due_ns:
@@ -108,7 +113,7 @@ class Sampler:
         It takes some ticks, so a window that may do without a period starts without.
         """
         tracks = {track.gpu.uuid: track for track in unknown}
-        search = Search(now_ns=time.monotonic_ns)
+        search = self._search()
         held = {uuid: track.hold(search) for uuid, track in tracks.items()}
         words = {uuid: word for uuid, word in held.items() if word is not None}
         for uuid, period in search.periods().items():
@@ -123,17 +128,19 @@ class Sampler:
         self.is_open = True
         for track in self.tracks:
             track.begin()
-        search = Search(now_ns=time.monotonic_ns, meanwhile=self._sample_fast)
+        search = self._search()
         words = {track.gpu.uuid: track.hold(search) for track in self.group}
-        edges = search.run()
+        edges = search.latest()
         for track in self.group:
             track.start = words[track.gpu.uuid] or edges[track.gpu.uuid]
         if any(isinstance(track.start, str) for track in self.group):
             self._sample_fast()  # its energy is that of the samples, and the search took a while
-        unknown = [track for track in self.group if track.unknown]
-        # An edge that others have outrun is moved on along the ticks, whose period that takes.
-        if follow or any(track.outrun() for track in unknown):
-            self.learn(unknown)
+        # An edge that is not the last one is moved on along the ticks, whose period that takes.
+        for track in self.group:
+            if track.unknown and (period := search.known().get(track.gpu.uuid)) is not None:
+                track.learned(period)
+        if follow:
+            self.learn([track for track in self.group if track.unknown])
         for track in self.group:
             track.saw(track.start)
             track.start = track.latest(track.start)
@@ -149,7 +156,7 @@ class Sampler:
 
         The window ends now or, `aligned`, at the tick that is about to come.
         """
-        search = Search(now_ns=time.monotonic_ns, meanwhile=self._sample_fast)
+        search = self._search()
         # First of all: ticks after this count. Without a start edge none is looked for.
         missing = {t.gpu.uuid: t.start if isinstance(t.start, str) else t.hold(search)
                    for t in self.group}  # fmt: skip
@@ -160,9 +167,9 @@ class Sampler:
         siblings = siblings or self._siblings()
         self.outlast()
         self.sample(slow=True)
-        self.is_open = False
         ends |= self.learn([t for t in self.group
                             if t.unknown and isinstance(ends[t.gpu.uuid], Edge)])  # fmt: skip
+        self.is_open = False  # from here on samples are forgotten
         for track in self.group:
             track.saw(ends[track.gpu.uuid])
         yield {"gpus": len(self.tracks), "siblings_mj": siblings}
@@ -219,8 +226,7 @@ def main() -> None:
     with library:
         sampler = Sampler(library.gpus(), integer(settings["interval_ns"]))
         parent.answer(sampler.greet(library))
-        with contextlib.suppress(PermissionError):  # it helps, but need not be allowed
-            os.setpriority(os.PRIO_PROCESS, 0, PRIORITY)
+        be_prompt()
         gc.disable()  # no pause inside an edge; the sampler makes no reference cycles
         for request in requests:
             if request is not None:

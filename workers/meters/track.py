@@ -6,23 +6,21 @@ what the notes mean is decided in workers/meters/gpureport.py.
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 
 from workers.meters.binding import Gpu, SensorError, Telemetry
 from workers.meters.child import Message
-from workers.meters.counting import Edge, Tick, advanced
-from workers.meters.edges import Search
+from workers.meters.counting import COUNTABLE, Edge, Tick, advanced, next_look
+from workers.meters.edges import NO_EDGE, Search
 from workers.meters.powerlog import PowerLog
+from workers.meters.prompt import nap
 from workers.meters.trajectory import Look
 
-#: A counter that is followed is looked at once per tick, but no more often than this.
-FASTEST_NS = 5_000_000
 #: A period is measured again, over a longer baseline, once the grid may be off by this part of a
-#: tick; that takes no longer than so many ticks, and no baseline is longer than ten minutes.
-UNCERTAIN, PATIENCE, BASELINE_NS = 0.1, 1.5, 600_000_000_000
+#: tick; that takes no longer than twice so many ticks, and no baseline is longer than ten minutes.
+UNCERTAIN, PATIENCE, BASELINE_NS = 0.1, 0.75, 600_000_000_000
 
 
 @dataclass(slots=True)
@@ -41,6 +39,7 @@ class Track:
     pids_missed: bool = False
     power: PowerLog = field(init=False)
     looks: list[Look] = field(default_factory=list)
+    look_from_ns: int = 0
     look_due_ns: int | None = None
     telemetry: list[Telemetry] = field(default_factory=list)
     throttle: int = 0
@@ -89,10 +88,6 @@ class Track:
         """Note the period of a counter; its ticks are counted from the window's start edge."""
         self.tick, self.anchor = period, self.start if isinstance(self.start, Edge) else None
 
-    def outrun(self) -> bool:
-        """Whether the counter has ticked, or failed, since the window's start edge."""
-        return isinstance(self.start, Edge) and self._try(self.counter) != self.start.value_mj
-
     def saw(self, edge: Edge | str) -> None:
         """Learn the period better from an edge, if the ticks since the anchor are countable."""
         if isinstance(edge, str) or self.tick is None:
@@ -116,7 +111,8 @@ class Track:
         # Asleep for as much of the tick as is sure not to hold the next one.
         time.sleep(max(0.0, 1 - since_ns / self.tick.period_ns % 1 - 2 * UNCERTAIN)
                    * self.tick.period_ns / 1e9)  # fmt: skip
-        search = Search(now_ns=time.monotonic_ns, patience_ns=round(PATIENCE * self.tick.period_ns))
+        search = Search(now_ns=time.monotonic_ns, nap=nap,
+                        patience_ns=round(PATIENCE * self.tick.period_ns))  # fmt: skip
         self.hold(search)
         for edge in search.run().values():
             self.saw(edge)
@@ -132,23 +128,23 @@ class Track:
 
     def begin_looks(self, *, follow: bool) -> None:
         """Start with the window's start edge; `follow` looks at the counter once per tick."""
-        known = self.tick is not None and isinstance(self.start, Edge)
-        self.look_due_ns = self._next_look(time.monotonic_ns()) if follow and known else None
+        self.look_due_ns = None
+        if follow:
+            self._plan_look(time.monotonic_ns())
 
-    def _next_look(self, after_ns: int) -> int | None:
-        """Return the middle of the first tick that begins after an instant."""
+    def _plan_look(self, after_ns: int) -> None:
+        """Look next in the first tick that begins after an instant."""
+        self.look_due_ns = None
         if self.tick is None or isinstance(self.start, str) or not self.countable:
-            return None
-        period_ns = max(1, math.ceil(FASTEST_NS / self.tick.period_ns)) * self.tick.period_ns
-        begun = math.floor((after_ns - self.start.at_ns) / period_ns)
-        return self.start.at_ns + round((begun + 1) * period_ns + self.tick.period_ns / 2)
+            return
+        self.look_from_ns, self.look_due_ns = next_look(self.start, self.tick, after_ns)
 
-    def look_if_due(self, now_ns: int) -> None:
-        """Look at a counter that is followed, if it is time."""
-        if self.look_due_ns is None or now_ns < self.look_due_ns:
+    def look_if_near(self, now_ns: int) -> None:
+        """Look at a counter that is followed, if this instant is well inside a tick."""
+        if self.look_due_ns is None or now_ns < self.look_from_ns:
             return
         self._try(self.look)
-        self.look_due_ns = self._next_look(now_ns)
+        self._plan_look(now_ns)
 
     def look(self) -> None:
         """Keep one reading of the counter for its course in the window. Raises SensorError."""
@@ -208,14 +204,18 @@ class Track:
         """Move an edge to the counter's last tick: the edges of others may have taken time."""
         if isinstance(edge, str) or self.tick is None:
             return edge
-        found: Edge | None = None
-        while found is None:
+        tick_s, error_s = self.tick.period_ns / 1e9, self.tick.error_ns / 1e9
+        while self.tick.drift((asked_ns := time.monotonic_ns()) - edge.at_ns) <= COUNTABLE:
             try:
                 value_mj = self.counter()
             except SensorError as error:
                 return self.failed(error)
-            found = advanced(edge, time.monotonic_ns(), value_mj, self.tick.period_ns / 1e9)
-        return found
+            found = advanced(edge, time.monotonic_ns(), value_mj, tick_s, asked_ns=asked_ns,
+                             error_s=error_s)  # fmt: skip
+            if found is not None:
+                return found
+            nap()
+        return NO_EDGE
 
     def users(self) -> tuple[set[int], bool]:
         """Return the pids on the board since they were asked for last, and whether that is all."""
