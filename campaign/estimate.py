@@ -1,74 +1,31 @@
 """The verb `estimate`: what one batch of a model would take on a board group, before it is run.
 
-Owns its options, and the words of its answer. Starts nothing and imports no engine; asks the
-store only with ``--store``. Nothing of it is ever stored as a measurement.
+Owns the words of its answer. Starts nothing and imports no engine; asks the store only with
+``--store``. Nothing of it is ever stored as a measurement.
 """
 
 from __future__ import annotations
 
 import argparse
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
 from pathlib import Path
 
+from campaign.asked import OPTION_OF, Asked, add_arguments, asked_for
 from campaign.catalog import Catalog, load_catalog
 from campaign.fit import engine_misfit, workload_misfit
 from campaign.overrides import is_override, parse, refuse
-from campaign.reader import MAX_COUNT, nearest
 from campaign.tabular import print_table, write_json
 from db.errors import ConfigError
-from db.records import Board, EngineSpec, Weights, Workload
+from db.records import Workload
 from workers.costs.calibration import AS_COMPUTED, Correction, corrected, corrections
-from workers.costs.constants import release_of
 from workers.costs.cost import Cost, estimate, memory_filled
-from workers.shapes.shape import BYTES, QUANTIZED, Shape, shape_of
+from workers.costs.speculation import assumption, draft_shape, unknown
 
-BACKENDS = ("vllm", "transformers")
-#: Keys of the configuration that are an option here; most others are for `campaign plan`.
-OPTION_OF = {
-    "model": "--model", "board": "--board", "engine": "--backend", "engine.backend": "--backend",
-    "engine.version": "--version", "engine.dtype": "--dtype",
-    "engine.quantization": "--quantization", "engine.tensor_parallel": "--tensor-parallel",
-    "engine.options.vllm.enforce_eager": "--eager", "workload.input_tokens": "--input",
-    "workload.output_tokens": "--output", "workload.batch_size": "--batch",
-}  # fmt: skip
+__all__ = ["add_arguments", "main"]
+
 WATT_HOUR_J = 3600.0
 
 Answer = Mapping[str, object]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Asked:
-    """What is asked about; `shape` is None where the model's cannot be told."""
-
-    engine: EngineSpec
-    workload: Workload
-    board: Board
-    shape: Shape | None
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare what is asked about: a model, a board group, a batch, an engine."""
-    parser.epilog = (
-        "campaign estimate --model ID --board SLUG [catalog_file=PATH] [store overrides]"
-    )
-    parser.add_argument("--model", required=True, help="id, alias or folder of the catalogue")
-    parser.add_argument("--board", required=True, help="slug, as in `campaign catalog boards`")
-    sizes = {
-        "gpus": (1, "boards in the group"),
-        "input": (300, "tokens of each prompt"),
-        "output": (300, "tokens of each answer"),
-        "batch": (1, "requests handed over at once"),
-        "tensor-parallel": (None, "boards that share each layer (default: all)"),
-    }
-    for name, (default, text) in sizes.items():
-        parser.add_argument(f"--{name}", type=_size, default=default, metavar="N", help=text)
-    parser.add_argument("--backend", choices=BACKENDS, default="vllm")
-    parser.add_argument("--version", help="of the backend; not given: one in between")
-    parser.add_argument("--dtype", choices=["auto", *BYTES], default="auto")
-    parser.add_argument("--quantization", metavar="METHOD", help="fp8, awq, gptq, ...")
-    parser.add_argument("--eager", action="store_true", help="without CUDA graphs")
-    parser.add_argument("--store", action="store_true", help="calibrate with what was measured")
 
 
 def main(args: argparse.Namespace) -> int:
@@ -88,70 +45,40 @@ def main(args: argparse.Namespace) -> int:
     return 0
 
 
-def asked_for(catalog: Catalog, args: argparse.Namespace) -> Asked:
-    """Return what the options name. Raises ConfigError."""
-    parallel = args.tensor_parallel or args.gpus
-    if args.gpus % parallel:
-        raise ConfigError(f"--tensor-parallel {parallel} does not divide --gpus {args.gpus}")
-    if args.version is not None and release_of(args.version) is None:
-        raise ConfigError(f"--version {args.version}: give a release, such as 0.11")
-    for option in ("version", "eager"):
-        if getattr(args, option) and args.backend != "vllm":
-            raise ConfigError(f"--{option}: counts for vLLM alone; leave it out")
-    if args.quantization not in (None, *QUANTIZED):
-        hint = nearest(args.quantization, QUANTIZED) or "; for example fp8 or awq"
-        raise ConfigError(f"--quantization {args.quantization}: not known{hint}")
-    board = catalog.board(args.board)
-    # Random weights take as long, and rule out what reads a quantized checkpoint.
-    model = replace(catalog.model(args.model), weights=Weights.REAL)
-    return Asked(
-        engine=EngineSpec(
-            model=model,
-            backend=args.backend,
-            board=board.slug,
-            board_count=args.gpus,
-            version=args.version,
-            dtype=board.dtype if args.dtype == "auto" else args.dtype,
-            quantization=args.quantization,
-            tensor_parallel=parallel,
-            options={"enforce_eager": True} if args.eager else {},
-        ),
-        workload=Workload(
-            input_tokens=args.input, output_tokens=args.output, batch_size=args.batch
-        ),
-        board=board,
-        shape=shape_of(model.name, model.architecture),
-    )
-
-
 def answered(asked: Asked, correction: Correction = AS_COMPUTED) -> Answer:
     """Return the estimate as data; what is not known is None, with the reason."""
     engine, board, shape, load = asked.engine, asked.board, asked.shape, asked.workload
     if shape is None:
         return _answer(load, reason="the shape of this architecture is not described")
-    misfit = engine_misfit(engine, board, shape) or workload_misfit(engine, load, board, shape)
+    draft = draft_shape(engine)
+    misfit = engine_misfit(engine, board, shape, draft) or workload_misfit(
+        engine, load, board, shape, draft
+    )
     memory_bytes = memory_filled(engine, shape, board, load)
     if misfit is not None:
         reason = f"{misfit[0]}: {misfit[1]}"
         return _answer(load, fits=False, memory_bytes=memory_bytes, reason=reason)
     cost = estimate(engine, shape, board, load)
     if cost is None:
-        reason = f"{board.slug}: its memory bandwidth and FLOP/s are not in the catalogue"
+        no_rates = f"{board.slug}: its memory bandwidth and FLOP/s are not in the catalogue"
+        reason = unknown(engine) or no_rates
         return _answer(load, fits=True, memory_bytes=memory_bytes, reason=reason)
     cost = corrected(cost, correction)
     return _answer(
         load, fits=True, memory_bytes=memory_bytes, cost=cost, rows=correction.rows,
-        reason=_remark(cost, load, board),
+        reason=_remark(cost, asked),
     )  # fmt: skip
 
 
-def _remark(cost: Cost, load: Workload, board: Board) -> str | None:
+def _remark(cost: Cost, asked: Asked) -> str | None:
     """Return what a reader of the numbers should know; None if there is nothing."""
-    remarks = []
+    remarks, batch = [], asked.workload.batch_size
     if cost.energy_j is None:
-        remarks.append(f"{board.slug}: its TDP or idle power is not known")
-    if cost.running < load.batch_size:
-        remarks.append(f"memory holds {cost.running} of {load.batch_size} requests at a time")
+        remarks.append(f"{asked.board.slug}: its TDP or idle power is not known")
+    if cost.running < batch:
+        remarks.append(f"memory holds {cost.running} of {batch} requests at a time")
+    if (assumed := assumption(asked.engine)) is not None:
+        remarks.append(assumed)
     return "; ".join(remarks) or None
 
 
@@ -181,17 +108,6 @@ def _answer(
         "measured_rows": rows,
         "reason": reason,
     }
-
-
-def _size(text: str) -> int:
-    """Return what an option counts."""
-    try:
-        value = int(text)
-    except ValueError:
-        value = 0
-    if 1 <= value <= MAX_COUNT:
-        return value
-    raise argparse.ArgumentTypeError(f"{text}: give a whole number from 1 to {MAX_COUNT}")
 
 
 def _refuse_others(overrides: Sequence[str]) -> None:

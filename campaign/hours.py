@@ -6,7 +6,7 @@ Engines and workloads that cost the same are worked out once.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from math import ceil
 
@@ -15,6 +15,7 @@ from db.records import Board, EngineSpec, MeasurementProtocol, ModelSpec, Task, 
 from workers.costs.calibration import Correction, corrected
 from workers.costs.cost import Cost, estimate
 from workers.costs.roofline import weight_bytes
+from workers.costs.speculation import unknown
 from workers.shapes.shape import Shape, precision, shape_of
 from workers.workloads.lengths import FIXED, means
 
@@ -81,9 +82,11 @@ class Efforts:
 
     def load(self, engine: EngineSpec, protocol: MeasurementProtocol) -> Effort:
         """Return what a session takes beside its tasks: loading, and its idle windows."""
-        shape, board = self._shape(engine), self._board(engine)
-        numbers = precision(engine.dtype, engine.quantization)
-        weights = weight_bytes(shape, numbers) if shape is not None else 0.0
+        board, weights = self._board(engine), 0.0
+        for model, quantization in ((engine.model, engine.quantization), (engine.draft, None)):
+            shape = None if model is None else self._shape(model)
+            if shape is not None:
+                weights += weight_bytes(shape, precision(engine.dtype, quantization))
         seconds = START_S + weights / LOAD_BYTES_S + IDLE_WINDOWS * protocol.idle_s
         watts = None if board.idle_w is None else board.idle_w * engine.board_count
         return Effort(seconds=seconds, energy_j=None if watts is None else watts * seconds)
@@ -96,14 +99,23 @@ class Efforts:
     def _board(self, engine: EngineSpec) -> Board:
         return self._kinds.get(engine.board) or Board(slug=engine.board)
 
-    def _shape(self, engine: EngineSpec) -> Shape | None:
-        key = id(engine.model)
+    def lacking(self, engine: EngineSpec) -> str:
+        """Return what is not known of an engine whose tasks have no joules."""
+        if self._shape(engine.model) is None:
+            return "the shape of a model is not described"
+        board = self._board(engine)
+        powered = board.tdp_w is not None and board.idle_w is not None
+        what = "bandwidth and FLOP/s are" if powered else "TDP or idle power is"
+        return unknown(engine) or f"{engine.board}: its {what} not known"
+
+    def _shape(self, model: ModelSpec) -> Shape | None:
+        key = id(model)
         if key not in self._shapes:
-            self._shapes[key] = shape_of(engine.model.name, engine.model.architecture)
+            self._shapes[key] = shape_of(model.name, model.architecture)
         return self._shapes[key]
 
     def _unit(self, engine: EngineSpec, work: Workload) -> _Unit | None:
-        shape = self._shape(engine)
+        shape = self._shape(engine.model)
         if shape is None:
             return None
         cost = estimate(engine, shape, self._board(engine), _typical(work))
@@ -169,64 +181,3 @@ def _effort(protocol: MeasurementProtocol, unit: _Unit | None) -> Effort:
 def _filled_s(protocol: MeasurementProtocol, pass_s: float) -> float:
     """Return the length of a window, which ends with the pass that fills it."""
     return ceil(protocol.window_s / pass_s) * pass_s if pass_s > 0 else protocol.window_s
-
-
-@dataclass(slots=True, kw_only=True)
-class BoardTotal:
-    """What is left for one kind of board. Hours are those of every board together.
-
-    `joules` and `ceiling_j` leave out what is not known; `blind` are the tasks without joules.
-    `longest_h` is the longest session, `largest` the most boards of one. `idled_h` are hours that
-    the other boards of a node would idle if each session had a node of its own.
-    """
-
-    tasks: int = 0
-    blind: int = 0
-    loads: int = 0
-    board_h: float = 0.0
-    longest_h: float = 0.0
-    largest: int = 1
-    joules: float = 0.0
-    ceiling_j: float = 0.0
-    idled_h: float = 0.0
-
-
-def totals(tasks: Sequence[Task], efforts: Efforts, boards_per_node: int) -> dict[str, BoardTotal]:
-    """Return what tasks take by kind of board, every engine loaded once per replicate."""
-    sessions: dict[tuple[int, int], list[Task]] = {}
-    for task in tasks:
-        sessions.setdefault((id(task.engine), task.replicate), []).append(task)
-    found: dict[str, BoardTotal] = {}
-    for held in sessions.values():
-        engine = held[0].engine
-        total = found.setdefault(engine.board, BoardTotal())
-        parts = [efforts.task(task) for task in held]
-        total.tasks += len(held)
-        total.blind += sum(part.energy_j is None for part in parts)
-        parts.append(efforts.load(engine, held[0].protocol))
-        seconds = sum(part.seconds for part in parts)
-        total.loads += 1
-        total.board_h += engine.board_count * seconds / 3600
-        total.longest_h = max(total.longest_h, seconds / 3600)
-        total.largest = max(total.largest, engine.board_count)
-        total.joules += sum(part.energy_j or 0.0 for part in parts)
-        total.ceiling_j += (efforts.ceiling_w(engine) or 0.0) * seconds
-        if not engine.board.startswith("cpu:"):
-            idle = max(boards_per_node, engine.board_count) - engine.board_count
-            total.idled_h += idle * seconds / 3600
-    return found
-
-
-def weights_on_disk_bytes(tasks: Sequence[Task]) -> float:
-    """Return the bytes that the weights of all engines take on a disk, drafts included."""
-    found: dict[tuple[int, str, str | None], ModelSpec] = {}
-    for engine in {id(task.engine): task.engine for task in tasks}.values():
-        found[id(engine.model), engine.dtype, engine.quantization] = engine.model
-        if engine.draft is not None:
-            found[id(engine.draft), engine.dtype, None] = engine.draft
-    sizes = (
-        weight_bytes(shape, precision(dtype, quantization))
-        for (_, dtype, quantization), model in found.items()
-        if model.folder is None and (shape := shape_of(model.name, model.architecture)) is not None
-    )
-    return sum(sizes)

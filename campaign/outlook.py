@@ -8,17 +8,15 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 
+from campaign.bill import bill
 from campaign.fit import Grid
 from campaign.flags import unchecked
-from campaign.hours import BoardTotal, Efforts, totals, weights_on_disk_bytes
+from campaign.hours import Efforts
 from campaign.settings import Settings
+from campaign.totals import weights_on_disk_bytes
 from db.errors import Infeasible
 from db.identity import engine_digest
 from db.records import EngineSpec, Exclusion, Reality, Task, Weights
-
-J_PER_KWH = 3.6e6
-EXPECTED = "expected: loading, warm-up, measured and idle windows"
-SIMULATED = "none: simulated boards do not wait"
 
 Plan = Mapping[str, object]
 
@@ -46,7 +44,7 @@ def describe(
         "engines": len(engines),
         "boards": dict(Counter(task.engine.board for task in grid.tasks)),
         "here": dict(counts),
-        **_cost(settings, grid, _totals(settings, grid, left, efforts), counts),
+        **bill(settings, grid, left, counts, efforts),
         "weights_gb": round(weights_on_disk_bytes(grid.tasks) / 1e9, 3),
         "reality": str(settings.reality),
         "protocol": settings.protocol.name,
@@ -88,87 +86,6 @@ def _by_engine(tasks: Sequence[Task]) -> dict[str, EngineSpec]:
     return {engine_digest(engine): engine for engine in specs.values()}
 
 
-# ---- what it costs ---------------------------------------------------------------------------
-
-
-def _totals(
-    settings: Settings, grid: Grid, left: Sequence[Task], efforts: Efforts | None
-) -> dict[str, BoardTotal]:
-    if settings.reality is Reality.SIMULATED:
-        return {}
-    return totals(left, efforts or Efforts(grid.boards), settings.run.boards_per_node)
-
-
-def _cost(
-    settings: Settings, grid: Grid, found: Mapping[str, BoardTotal], counts: Mapping[str, int]
-) -> dict[str, object]:
-    """Return hours, energy, price and carbon of what is left, by board and in all."""
-    run = settings.run
-    boards = {
-        slug: _board(total, counts.get(slug, 0), run.price_per_gpu_hour.get(slug))
-        for slug, total in found.items()
-    }
-    wall = {slug: board["wall_hours"] or 0.0 for slug, board in boards.items()}
-    simulated = settings.reality is Reality.SIMULATED
-    kwh = _added(board["kwh"] for board in boards.values())
-    carbon = run.carbon_intensity_g_per_kwh
-    return {
-        "estimate": SIMULATED if simulated else EXPECTED,
-        "estimated_hours": None if simulated else max(wall.values(), default=0.0),
-        "board_hours": wall,
-        "engine_loads": None if simulated else sum(total.loads for total in found.values()),
-        "gpu_hours": None if simulated else _rounded(sum(t.board_h for t in found.values())),
-        "kwh": kwh,
-        "kwh_ceiling": _added(board["kwh_ceiling"] for board in boards.values()),
-        "tasks_without_energy": sum(total.blind for total in found.values()),
-        "price": _added(board["price"] for board in boards.values()),
-        "boards_without_price": sorted(s for s, b in boards.items() if b["price"] is None),
-        "carbon_g": None if kwh is None or carbon is None else _rounded(kwh * carbon),
-        "by_board": boards,
-        "isolation": _isolation(settings, grid, found),
-    }
-
-
-def _board(total: BoardTotal, here: int, price: float | None) -> dict[str, float | None]:
-    """Return the totals of one kind of board; of one that is not here a single group is taken."""
-    boards = max(here, total.largest)
-    known = total.blind < total.tasks
-    return {
-        "tasks": total.tasks,
-        "engine_loads": total.loads,
-        "gpu_hours": _rounded(total.board_h),
-        "boards": boards,
-        "wall_hours": _rounded(max(total.longest_h, total.board_h / boards)),
-        "kwh": _rounded(total.joules / J_PER_KWH) if known else None,
-        "kwh_ceiling": _rounded(total.ceiling_j / J_PER_KWH) if total.ceiling_j else None,
-        "price": None if price is None else _rounded(price * total.board_h),
-    }
-
-
-def _isolation(
-    settings: Settings, grid: Grid, found: Mapping[str, BoardTotal]
-) -> dict[str, object]:
-    """Return what a node of its own for each session would idle: what sharing nodes saves."""
-    idle_w = {slug: grid.boards[slug].idle_w for slug in found if slug in grid.boards}
-    known = all(idle_w.get(slug) is not None for slug in found)
-    joules = [total.idled_h * 3600 * (idle_w.get(slug) or 0.0) for slug, total in found.items()]
-    return {
-        "boards_per_node": settings.run.boards_per_node,
-        "idled_gpu_hours": _rounded(sum(total.idled_h for total in found.values())),
-        "idled_kwh": _rounded(sum(joules) / J_PER_KWH) if known else None,
-    }
-
-
-def _added(values: Iterable[object]) -> float | None:
-    """Return the sum of what is known; None where nothing is."""
-    known = [v for v in values if isinstance(v, float)]
-    return _rounded(sum(known)) if known else None
-
-
-def _rounded(value: float) -> float:
-    return float(f"{value:.5g}")
-
-
 # ---- budget ----------------------------------------------------------------------------------
 
 #: Bounds of `budget` -> what the plan says of them, and its unit.
@@ -182,8 +99,10 @@ BOUNDS = {
 
 def _lacking(name: str, plan: Plan) -> str | None:
     """Return what is not known of the sum that a budget bounds; None if all of it is."""
-    if name == "kwh" and plan["tasks_without_energy"]:
-        return f"{plan['tasks_without_energy']} tasks have no estimate of energy"
+    without = plan["without_energy"]
+    if name == "kwh" and isinstance(without, Mapping) and without:
+        reasons = "; ".join(f"of {count}, {why}" for why, count in without.items())
+        return f"{plan['tasks_without_energy']} tasks have no estimate of energy: {reasons}"
     boards = plan["boards_without_price"]
     if name == "price" and isinstance(boards, list) and boards:
         return f"no run.price_per_gpu_hour of {', '.join(boards)}"

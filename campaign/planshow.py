@@ -45,6 +45,8 @@ def _rows(plan: Plan) -> Iterable[tuple[str, str]]:
         yield "time", f"{_hours(plan)} ({plan['estimate']}; {source})"
         yield "energy", _energy(plan)
         yield from _boards(plan)
+        yield from _isolation(plan)
+        yield from _unknown(plan)
     yield "weights", f"{plan['weights_gb']:.4g} GB on disk"
     if plan["unresolved"]:
         yield "unresolved", f"{_listed(plan['unresolved'])}: the commit is looked up by run"
@@ -63,7 +65,7 @@ def _hours(plan: Plan) -> str:
 def _energy(plan: Plan) -> str:
     """Return energy, price and carbon in a line, and what is not known of them."""
     if plan["kwh"] is None:
-        words = ["not known: its boards state no power"]
+        words = ["not known"]
     else:
         words = [f"{plan['kwh']:.4g} kWh"]
         words[0] += f", at most {plan['kwh_ceiling']:.4g}" if plan["kwh_ceiling"] else ""
@@ -85,14 +87,31 @@ def _boards(plan: Plan) -> Iterable[tuple[str, str]]:
         kwh = "" if board["kwh"] is None else f", {board['kwh']:.4g} kWh"
         yield "", (f"{slug}: {board['gpu_hours']:.4g} GPU-hours, {board['wall_hours']:.4g} h on "
                    f"{board['boards']:.0f}{kwh}")  # fmt: skip
+
+
+def _isolation(plan: Plan) -> Iterable[tuple[str, str]]:
+    """Yield what boards idle, or would, beside sessions that have a node of their own."""
     isolation = plan["isolation"]
     assert isinstance(isolation, Mapping)  # noqa: S101 - made by `describe`
-    if isolation["idled_gpu_hours"]:
-        kwh = isolation["idled_kwh"]
-        energy = "" if kwh is None else f" ({kwh:.3g} kWh)"
-        cost = f"{isolation['idled_gpu_hours']:.4g} GPU-hours{energy}"
-        nodes = f"at {isolation['boards_per_node']} boards a node"
+    if not isolation["idled_gpu_hours"]:
+        return
+    kwh = isolation["idled_kwh"]
+    energy = "" if kwh is None else f" ({kwh:.3g} kWh)"
+    cost = f"{isolation['idled_gpu_hours']:.4g} GPU-hours{energy}"
+    sizes = sorted({str(boards) for slug, boards in isolation["boards_per_node"].items()
+                    if not slug.startswith("cpu:")})  # fmt: skip
+    nodes = f"at {' or '.join(sizes)} boards a node"
+    if isolation["isolation"] == "node":
+        yield "isolation", f"beside sessions with a node of their own, boards idle {cost}, {nodes}"
+    else:
         yield "isolation", f"a node of its own for each session would idle {cost}, {nodes}"
+
+
+def _unknown(plan: Plan) -> Iterable[tuple[str, str]]:
+    """Yield what is not known of tasks without energy, and how many there are."""
+    without = plan["without_energy"]
+    assert isinstance(without, Mapping)  # noqa: S101 - made by `describe`
+    yield from (("unknown", f"{count} tasks: {why}") for why, count in without.items())
 
 
 def _exclusions(found: Sequence[Mapping[str, object]]) -> Iterable[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from campaign.config import load
 from campaign.grid import expand
 from campaign.hours import Efforts
 from campaign.outlook import check_budget, describe
+from campaign.planshow import show
 from db.errors import Infeasible
 from db.records import ARRIVALS, DECODINGS, Board
 
@@ -31,11 +33,13 @@ def plan(*arguments: str) -> subprocess.CompletedProcess[str]:
     )  # fmt: skip
 
 
-def described(*overrides: str, done: int | None = None, boards: int = 1) -> dict[str, Any]:
+def described(
+    *overrides: str, done: int | None = None, boards: int = 1, here: Mapping[str, int] | None = None
+) -> dict[str, Any]:
     settings = load(overrides)
     grid = expand(settings, load_catalog(), [HERE])
     keys = None if done is None else {task.key for task in grid.tasks[:done]}
-    return dict(describe(settings, grid, {HERE.slug: boards}, keys))
+    return dict(describe(settings, grid, here or {HERE.slug: boards}, keys))
 
 
 def test_plan_prints_data_on_stdout_and_nothing_else() -> None:
@@ -165,6 +169,7 @@ def test_what_is_not_known_is_none_and_never_zero() -> None:
     found = described("+grid=quickstart")
     assert (found["kwh"], found["kwh_ceiling"], found["carbon_g"]) == (None, None, None)
     assert found["tasks_without_energy"] == 12
+    assert found["without_energy"] == {f"{HERE.slug}: its TDP or idle power is not known": 12}
     assert (found["price"], found["boards_without_price"]) == (None, [HERE.slug])
 
 
@@ -182,6 +187,58 @@ def test_a_node_for_each_session_idles_its_other_boards() -> None:
     idled = found["isolation"]["idled_gpu_hours"]
     assert idled == pytest.approx(3 * found["gpu_hours"], rel=1e-3)  # six of eight, beside two
     assert described(*H100, "run.boards_per_node=1")["isolation"]["idled_gpu_hours"] == 0
+
+
+def test_only_boards_that_are_there_idle_beside_a_session() -> None:
+    """This machine's node holds what is here; that of a cluster, and of a kind not here, 8."""
+    two = {"h100-sxm-80gb": 2}
+    found = described(*H100, here=two)
+    assert found["isolation"]["boards_per_node"] == two
+    assert found["isolation"]["idled_gpu_hours"] == pytest.approx(found["gpu_hours"], rel=1e-3)
+    assert described(*H100, "engine.tensor_parallel=2", here=two)["isolation"] == {
+        "isolation": "node", "boards_per_node": two, "idled_gpu_hours": 0, "idled_kwh": 0,
+    }  # fmt: skip
+    cluster = described(*H100, "cluster=ray", here=two)["isolation"]
+    assert cluster["idled_gpu_hours"] == pytest.approx(7 * found["gpu_hours"], rel=1e-3)
+    assert described("+grid=quickstart")["isolation"]["idled_gpu_hours"] == 0
+
+
+def test_idling_takes_idle_watts() -> None:
+    isolation = described(*H100)["isolation"]
+    idle_w = load_catalog().board("h100-sxm-80gb").idle_w or 0.0
+    expected = isolation["idled_gpu_hours"] * idle_w / 1000
+    assert isolation["idled_kwh"] == pytest.approx(expected, rel=1e-3)
+
+
+def test_sessions_that_share_no_node_wait_for_each_other() -> None:
+    """Four engines of one board each on a node of 8, or on two of them, or side by side."""
+    four = (*H100[:1], "model=[gpt2,facebook/opt-125m,facebook/opt-350m,Qwen/Qwen2.5-0.5B]")
+
+    def wall_h(count: int, *more: str) -> float:
+        found = described(*four, "cluster=ray", *more, here={"h100-sxm-80gb": count})
+        hours: float = found["by_board"]["h100-sxm-80gb"]["wall_hours"]
+        return hours / found["gpu_hours"]
+
+    assert wall_h(8) == pytest.approx(1, rel=1e-3)
+    assert wall_h(16) == wall_h(9) == pytest.approx(1 / 2, rel=1e-3)
+    assert wall_h(4, "run.boards_per_node=1") == wall_h(4, "cluster.isolation=gpu")
+    assert 1 / 4 <= wall_h(4, "cluster.isolation=gpu") < 0.3
+
+
+@pytest.mark.parametrize(
+    ("isolation", "words"),
+    [("node", "beside sessions with a node of their own, boards idle"),
+     ("gpu", "a node of its own for each session would idle")],
+)  # fmt: skip
+def test_what_isolation_costs_is_said(
+    isolation: str, words: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    show({**described(*H100, f"cluster.isolation={isolation}"), "source": "physics"})
+    (line,) = (s for s in capsys.readouterr().err.splitlines() if s.startswith("  isolation"))
+    assert words in line
+    assert line.endswith("at 8 boards a node")
+    show({**described(*H100, "run.boards_per_node=1"), "source": "physics"})
+    assert "isolation" not in capsys.readouterr().err
 
 
 def test_weights_are_counted_once_per_model_and_number_format() -> None:

@@ -154,6 +154,25 @@ def test_a_mixture_computes_with_few_experts_and_reads_those_its_tokens_reach() 
     assert many == pytest.approx(everything + cached, rel=1e-6)
 
 
+@pytest.mark.parametrize(("spread", "most"), [(1, 1.0), (2, 1.375), (4, 15 / 16)])
+def test_of_experts_that_lie_whole_the_busiest_board_s_count(spread: int, most: float) -> None:
+    """Four experts, of which a token reaches two: the mean of the most that one board reads.
+
+    One board of all four reads two. Two boards of two: at most k are read with chances 1/16, 9/16,
+    1. Four boards of one: none is read with a chance of 1/16.
+    """
+    four = shape({**MIXTRAL, "num_local_experts": 4})
+    group = four.groups[0]
+    token = work(n=1, out=2, batch=1)
+    plain, read = (decode(four, HALF, token, boards).bytes for boards in (1, spread))
+    expected = spread * most if spread > 1 else 2.0
+    each = group.count * group.expert_parameters * HALF.weight_bytes
+    assert read - plain == pytest.approx((expected - 2.0) * each)
+    assert prefill(four, HALF, work(n=1, batch=1), spread).bytes - prefill(
+        four, HALF, work(n=1, batch=1)
+    ).bytes == pytest.approx((expected - 2.0) * each)
+
+
 def test_an_answer_of_one_token_leaves_nothing_to_decode() -> None:
     nothing = Work(flops=0, matrix_flops=0, bytes=0, tokens=0, steps=0)
     assert decode(shape(LLAMA_8B), HALF, work(out=1)) == nothing

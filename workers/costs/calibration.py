@@ -13,7 +13,9 @@ from statistics import median
 from typing import TYPE_CHECKING
 
 from db.records import Board
-from workers.costs.cost import Cost, Phase, estimate
+from workers.costs.cost import Cost, estimate
+from workers.costs.group import Phase
+from workers.costs.speculation import assumption
 from workers.shapes.shape import shape_of
 
 if TYPE_CHECKING:  # at run time it brings the database libraries along
@@ -40,8 +42,8 @@ def corrections(
 ) -> Mapping[tuple[str, str], Correction]:
     """Return the correction of each (board slug, backend) that was measured.
 
-    The median of measured over estimated, in both; with few rows it is drawn towards 1. Rows
-    that cannot be estimated count for nothing.
+    The median of measured over estimated, in both; with few rows it is drawn towards 1. Rows that
+    cannot be estimated count for nothing, nor those whose estimate assumes something of the text.
     """
     seconds: dict[tuple[str, str], list[float]] = defaultdict(list)
     joules: dict[tuple[str, str], list[float]] = defaultdict(list)
@@ -49,7 +51,7 @@ def corrections(
         where = (one.engine.board, one.engine.backend)
         shape = shape_of(one.engine.model.name, one.engine.model.architecture)
         cost = shape and estimate(one.engine, shape, board, one.workload)
-        if not cost:
+        if not cost or assumption(one.engine) is not None:
             continue
         seconds[where].append(one.batch_s / cost.e2e_s)
         if one.energy_j is not None and cost.energy_j is not None:

@@ -50,6 +50,9 @@ FP8 = frozenset({"fp8", "fp8_per_tensor", "fp8_per_channel", "fp8_per_block", "f
 #: Boards whose memory is HBM, by how their slugs begin: at idle they sleep less than the others.
 HBM = ("v100", "a100", "a30", "h100", "h200", "gh200", "b200", "b300", "gb200", "mi")
 GDDR = {"awake": 0.28, "busy": 0.55}
+#: The share of a board's memory that vLLM fills unless it is told, by the release it holds from; as
+#: the tables of its options state it, where there are any. An unknown version has the last one.
+MEMORY_SHARES = {(0, 0): 0.9, (0, 25): 0.92}
 #: vLLM before its second engine core, and since (its default from 0.8 on).
 SECOND_CORE = (0, 8)
 FIRST = {"step_s": 10e-3, "request_s": 120e-6}
@@ -60,6 +63,9 @@ TRANSFORMERS = {"step_s": 3e-3, "request_s": 0.0}
 #: Kernels in a layer: norms, projections, rotation, cache, attention, activation; unfused ones.
 KERNELS = 10
 UNFUSED_KERNELS = 25
+#: More of them in a layer of experts in FP8: what scales, sorts and pads before each matrix. From
+#: runs of the same models in both formats on the same boards; docs/estimate.md has the figures.
+FP8_EXPERT_KERNELS = 20
 #: Bytes per second of a board's link, each way: NVLink as in SXM boards, PCIe 4.0 x16 in others.
 NVLINK_BYTES_S, PCIE_BYTES_S = 300e9, 25e9
 NVLINKED = ("sxm", "gb200", "gh200")
@@ -80,6 +86,13 @@ def constants_of(board: Board, engine: EngineSpec) -> Constants:
     if release is None:
         return constants
     return replace(constants, **(FIRST if release < SECOND_CORE else SECOND))
+
+
+def default_share(version: str | None) -> float:
+    """Return the share of memory that a vLLM fills unless it is told otherwise."""
+    release = release_of(version)
+    known = [share for since, share in MEMORY_SHARES.items() if release is None or since <= release]
+    return known[-1]
 
 
 def release_of(version: str | None) -> tuple[int, int] | None:

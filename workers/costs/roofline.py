@@ -8,6 +8,8 @@ step, for the whole batch.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
+from math import comb
 
 from db.records import Workload
 from workers.shapes.shape import Precision, Shape
@@ -53,43 +55,77 @@ def cache_bytes(shape: Shape, numbers: Precision, context: int) -> float:
     return (shape.kv_elements(context) + shape.state_elements) * numbers.kv_bytes
 
 
-def prefill(shape: Shape, numbers: Precision, workload: Workload) -> Work:
+def prefill(shape: Shape, numbers: Precision, workload: Workload, spread: int = 1) -> Work:
     """Work of turning the prompts of a batch into their first tokens, in one step.
 
     The weights are read once, keys, values and state written once.
     """
     n, batch = workload.input_tokens, workload.batch_size
     written = n * shape.kv_elements_per_token + shape.state_elements
+    weights = _weights_read(shape, numbers, batch * n, spread)
     return Work(
         flops=batch * (shape.layer_flops(1, n) + shape.head_flops),
         matrix_flops=2.0 * batch * n * shape.matrix_parameters,
-        bytes=_weights_read(shape, numbers, batch * n) + batch * written * numbers.kv_bytes,
+        bytes=weights + batch * written * numbers.kv_bytes,
         tokens=batch * n,
         steps=1,
     )
 
 
-def decode(shape: Shape, numbers: Precision, workload: Workload) -> Work:
-    """Work of every token after the first, a step for each.
+def decode(
+    shape: Shape,
+    numbers: Precision,
+    workload: Workload,
+    spread: int = 1,
+    proposed: int = 0,
+    kept: float = 1.0,
+) -> Work:
+    """Work of every token after the first, in steps that keep `kept` of them.
 
-    A step reads the weights once for the batch, and of every request the keys and values of its
-    context; it writes those of its own token, and reads and writes the state.
+    A step computes one token more than were `proposed`. It reads the weights once for the batch,
+    and of every request the keys and values of its context; it writes those of the tokens that it
+    computes, and reads and writes the state.
     """
-    steps, batch = workload.output_tokens - 1, workload.batch_size
-    first, last = workload.input_tokens + 1, workload.input_tokens + steps
-    moved = shape.kv_elements_read(first, last)
-    moved += steps * (shape.kv_elements_per_token + 2 * shape.state_elements)
-    flops = shape.layer_flops(first, last, decode=True) + steps * shape.head_flops
-    weights = steps * _weights_read(shape, numbers, batch)
+    more, batch = workload.output_tokens - 1, workload.batch_size
+    if not more:
+        return Work(flops=0.0, matrix_flops=0.0, bytes=0.0, tokens=0.0, steps=0.0)
+    first, last = workload.input_tokens + 1, workload.input_tokens + more
+    steps = max(1.0, more / kept)
+    computed = steps * (1 + proposed)  # tokens of a request
+    flops = shape.layer_flops(first, last, decode=True) + more * shape.head_flops
+    moved = shape.kv_elements_read(first, last) * (steps / more)
+    moved += computed * shape.kv_elements_per_token + steps * 2 * shape.state_elements
+    weights = steps * _weights_read(shape, numbers, batch * (1 + proposed), spread)
     return Work(
-        flops=batch * flops if steps else 0.0,
-        matrix_flops=2.0 * batch * steps * shape.matrix_parameters,
-        bytes=weights + batch * moved * numbers.kv_bytes if steps else 0.0,
-        tokens=batch * steps,
+        flops=batch * flops * (computed / more),
+        matrix_flops=2.0 * batch * computed * shape.matrix_parameters,
+        bytes=weights + batch * moved * numbers.kv_bytes,
+        tokens=batch * computed,
         steps=steps,
     )
 
 
-def _weights_read(shape: Shape, numbers: Precision, tokens: int) -> float:
-    """Bytes of weights that a step over so many tokens reads: of a mixture, what they reach."""
-    return shape.parameters_read(tokens) * numbers.weight_bytes
+def _weights_read(shape: Shape, numbers: Precision, tokens: int, spread: int) -> float:
+    """Bytes of weights that a step over so many tokens reads: of a mixture, what they reach.
+
+    Of experts that lie whole on one of `spread` boards, every board waits for the one that reads
+    most: it counts for all.
+    """
+    read = shape.parameters_read(tokens)
+    for group in shape.groups if spread > 1 else ():
+        if group.experts:
+            reached = 1 - (1 - group.experts_per_token / group.experts) ** tokens
+            most = spread * _most(-(-group.experts // spread), reached, spread)
+            each = group.expert_parameters + group.expert_vectors
+            read += group.count * (most - group.experts * reached) * each
+    return read * numbers.weight_bytes
+
+
+@cache
+def _most(experts: int, reached: float, boards: int) -> float:
+    """Return how many of its experts the busiest board reads, each with a chance, in the mean."""
+    below, fewer = 0.0, 0.0
+    for count in range(experts):
+        below += comb(experts, count) * reached**count * (1 - reached) ** (experts - count)
+        fewer += below**boards
+    return experts - fewer
