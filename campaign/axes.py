@@ -9,9 +9,11 @@ from __future__ import annotations
 from collections.abc import Callable, Collection
 from copy import deepcopy
 from dataclasses import fields
+from difflib import get_close_matches
 
 from campaign.contradictions import note_contradictions
 from campaign.overrides import ENGINE
+from campaign.points import NGRAM
 from campaign.reader import UNKNOWN, Reader, nearest
 from campaign.settings import Axes
 from campaign.tree import Tree, covers, leaves, put
@@ -109,7 +111,7 @@ def _axes(read: Reader) -> Axes:
         tensor_parallel=read.axis("engine.tensor_parallel", read.whole),
         threads=read.axis("engine.threads", up_to(MOST_THREADS)),
         mode=read.axis("engine.mode", word(MODES)),
-        speculation=read.axis("engine.speculation", read.optional_text),
+        speculation=read.axis("engine.speculation", lambda p, v: _proposer(read, p, v)),
         speculative_tokens=read.axis("engine.speculative_tokens", up_to(MOST_LOOKED_AHEAD)),
         power_limit_w=read.axis("engine.power_limit_w", read.optional_number),
         options={backend: _flags(read, f"engine.options.{backend}") for backend in BACKENDS},
@@ -133,6 +135,15 @@ def _axes(read: Reader) -> Axes:
 def _quantization(read: Reader, path: str, value: object) -> str | None:
     """Return the name of a method, as vLLM spells it, or None."""
     return None if value is None else read.choice(path, value, QUANTIZED)
+
+
+def _proposer(read: Reader, path: str, value: object) -> str | None:
+    """Return ``ngram``, the name of a draft model, or None; a misspelt ngram is no model."""
+    name = read.optional_text(path, value)
+    known = name in (None, UNKNOWN, NGRAM)
+    if not known and get_close_matches(str(name).lower(), [NGRAM], cutoff=0.7):
+        read.note(path, f"{name!r} is no model and not known; did you mean {NGRAM}?")
+    return name
 
 
 def _release(read: Reader, path: str, value: object) -> str | None:

@@ -29,6 +29,7 @@ VERBS: Mapping[str, tuple[str, str]] = {
     "logs": ("campaign.logs", "why an attempt of a task failed"),
     "retry": ("campaign.mend", "measure quarantined tasks again"),
     "void": ("campaign.mend", "withdraw results, with a reason"),
+    "ingest": ("campaign.ingest", "send what was spooled while the store was away"),
     "db": ("campaign.database", "url, upgrade, dump and restore of the store"),
     "catalog": ("campaign.listing", "models, ablations, boards and configurations that are known"),
     "fetch": ("campaign.fetch", "bring request traces here, checked by their SHA-256"),

@@ -1,18 +1,39 @@
 """Which commit of a hub repository a campaign measures: resolved once, then frozen.
 
 A campaign that was created before keeps its commits, so a branch that moved does not make every
-point look new. The hub's token comes from its own environment and is never read here.
+point look new. A repository that the hub does not give is lost to the engines that load it, and to
+no other.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 
 from campaign.catalog import Catalog
 from campaign.grid import models_asked
+from campaign.hub import HubAway, commit_of
 from campaign.settings import Settings
 from db.errors import ConfigError
-from db.records import Weights
+from db.records import EngineSpec, Weights
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Commits:
+    """The commits of hub models by name; of the `lost` ones, a line that says why.
+
+    Where the hub was `away`, every commit that was not known before is lost.
+    """
+
+    known: Mapping[str, str] = field(default_factory=dict)
+    lost: Mapping[str, str] = field(default_factory=dict)
+    away: bool = False
+
+    def missing(self, engine: EngineSpec) -> str | None:
+        """Return why an engine's weights, or its draft's, cannot be had; None if they may."""
+        models = (model for model in (engine.model, engine.draft) if model is not None)
+        names = [m.name for m in models if m.weights is Weights.REAL and m.folder is None]
+        return next((self.lost[name] for name in names if name in self.lost), None)
 
 
 def hub_models(settings: Settings, catalog: Catalog) -> list[str]:
@@ -22,28 +43,25 @@ def hub_models(settings: Settings, catalog: Catalog) -> list[str]:
     return [m.name for m in found if m.weights is Weights.REAL and m.folder is None]
 
 
-def resolve(names: Iterable[str], frozen: Mapping[str, str]) -> dict[str, str]:
+def resolve(names: Iterable[str], frozen: Mapping[str, str]) -> Commits:
     """Return the commit of each model: the frozen one, else what its main branch is now.
 
-    Raises ConfigError naming the model and what the hub said.
+    A hub that did not answer is not asked again.
     """
-    return {name: frozen.get(name) or _commit(name) for name in names}
-
-
-def _commit(name: str) -> str:
-    try:
-        from huggingface_hub import HfApi
-    except ImportError as error:
-        message = f"model {name}: real weights need huggingface_hub: make install FLAVOUR=hf"
-        raise ConfigError(message) from error
-    try:
-        commit = HfApi().model_info(name).sha
-    except Exception as error:  # of the hub, of the network, and of whichever library it asks with
-        words = " ".join(str(error).split())[:300]
-        raise ConfigError(
-            f"model {name}: the hub did not resolve it ({words}); with a gated model export "
-            "HF_TOKEN, without a network use weights=random or a local folder"
-        ) from error
-    if commit is None:
-        raise ConfigError(f"model {name}: the hub names no commit of its main branch")
-    return str(commit)
+    known: dict[str, str] = {}
+    lost: dict[str, str] = {}
+    away: str | None = None
+    for name in names:
+        if name in frozen:
+            known[name] = frozen[name]
+        elif away is not None:
+            lost[name] = f"model {name}: {away}"
+        else:
+            try:
+                known[name] = commit_of(name)
+            except HubAway as error:
+                away = str(error)
+                lost[name] = f"model {name}: {away}"
+            except ConfigError as error:
+                lost[name] = str(error)
+    return Commits(known=known, lost=lost, away=away is not None)

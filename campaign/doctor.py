@@ -36,8 +36,12 @@ WEIGHTS_BYTES = 5 << 30
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Describe the verb; there are no options."""
+    """Describe the verb, and the look at a whole cluster."""
     parser.epilog = "campaign doctor [store overrides]. Exit code 3: nothing can be measured here."
+    parser.add_argument(
+        "--cluster", action="store_true",
+        help="look at the nodes of the running Ray cluster: labels, boards, what each can run",
+    )  # fmt: skip
 
 
 def main(args: argparse.Namespace) -> int:
@@ -46,6 +50,10 @@ def main(args: argparse.Namespace) -> int:
     if words:
         raise ConfigError(f"doctor takes no words, only overrides: {' '.join(words)}")
     settings = load(overrides)
+    if args.cluster:
+        from campaign.census import census
+
+        return census(settings, as_json=args.json)
     store = settings.store
     where = Place(url=store.url, reader_url=store.reader_url, folder=store.path)
     catalog = load_catalog(Path(settings.catalog) if settings.catalog else None)

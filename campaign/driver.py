@@ -6,54 +6,60 @@ same command is the resume. It dispatches engines, never tasks; sessions claim t
 
 from __future__ import annotations
 
-import logging
-import signal
-import threading
-import time
 import uuid
 from collections import Counter
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, redirect_stdout
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import ExitStack, contextmanager, redirect_stdout
+from dataclasses import replace
 from pathlib import Path
-from types import FrameType
 
-from campaign.fleet import Fleet, Flight
-from campaign.live import Live, Snapshot
+from campaign.berths import homeless_lines
+from campaign.endings import Endings
+from campaign.fleet import Fleet
+from campaign.ingest import deliver, home_spool, policy_of
+from campaign.interrupts import Interrupts
+from campaign.ledger import Ledger, counted
+from campaign.live import Live
 from campaign.outcome import show_outcome
-from campaign.prepare import Campaign, Work, prepare
-from campaign.schedule import Waiting, schedule
+from campaign.prepare import begun
+from campaign.rollcall import joined
+from campaign.roster import Roster
+from campaign.schedule import schedule
 from campaign.settings import Settings
-from campaign.tabular import count_of
-from db.campaigns import Progress, joules, progress
-from db.errors import StoreUnavailable
-from db.leases import LeasePolicy, Leases
-from db.place import Place, opened
+from campaign.stop import Stop
+from campaign.timebox import Timebox
+from campaign.work import Campaign, Work
+from db.campaigns import Progress
+from db.editing import waiting_tasks
+from db.errors import ConfigError, Infeasible, StoreUnavailable
+from db.leases import Leases, Presence
+from db.place import Place
 from db.store import Store
-from workers.process import boot_id, is_alive
-from workers.session import Assignment, Ending, Report
-
-log = logging.getLogger("campaign.driver")
-
-#: Loads of one engine that may fail before its remaining tasks are quarantined.
-MAX_LOADS = 2
-#: Sessions in a row that gave up waiting for the store before the run does.
-MAX_STORES_AWAY = 2
+from workers.assignment import Assignment, Ending, Report
+from workers.deadline import Deadline
+from workers.process import boot_id, is_alive, sheltered
 
 
 def drive(settings: Settings, *, as_json: bool) -> int:
     """Run a campaign to its end; returns the exit code."""
+    known = settings.store
     place = Place(
-        url=settings.store.url, reader_url=settings.store.reader_url, folder=settings.store.path
+        url=known.url, reader_url=known.reader_url, folder=known.path, patience_s=known.patience_s
     )
-    prepared = prepare(settings, place)
-    with opened(place) as store:
-        campaign = prepared.enqueue(store.store)
-        with Live() as live, _ray_words_aside(campaign.logs):
-            live.say(campaign.news)
-            interrupted = Driver(settings, campaign, place, store.store, live).run()
-        complete = show_outcome(store.store, campaign, as_json=as_json)
-    if interrupted:
-        return 130
+    if place.url is None:  # named in full: a session may have another home
+        place = replace(place, folder=str(place.embedded_folder.expanduser().absolute()))
+    with ExitStack() as nodes:
+        roster = nodes.enter_context(joined(settings))
+        with begun(settings, place, roster) as (opened, campaign):
+            with Live() as live, _ray_words_aside(campaign.logs):
+                live.say(campaign.news)
+                stopped = Driver(settings, campaign, place, opened, live, roster).run()
+            nodes.close()  # Ray prints no more: stdout is for data
+            if stopped is Stop.STORE_AWAY:
+                return stopped.exit_code
+            complete = show_outcome(opened, campaign, as_json=as_json)
+    if stopped is not None:
+        return stopped.exit_code
     return 0 if complete else 4
 
 
@@ -69,7 +75,13 @@ class Driver:
     """Dispatches a campaign's engines to boards until nothing is left that could run here."""
 
     def __init__(
-        self, settings: Settings, campaign: Campaign, place: Place, store: Store, live: Live
+        self,
+        settings: Settings,
+        campaign: Campaign,
+        place: Place,
+        store: Store,
+        live: Live,
+        roster: Roster | None = None,
     ) -> None:
         """Prepare the fleet; Ray starts only if there is something to measure."""
         self._settings = settings
@@ -77,106 +89,164 @@ class Driver:
         self._place = place
         self._store = store
         self._live = live
-        self._leases = Leases(store, _policy(settings))
-        self._fleet = Fleet(
-            settings.cluster.address, campaign.boards, settings.cluster.creation_deadline_s
-        )
-        self._interrupts = 0
+        self._leases = Leases(store, policy_of(settings))
+        boards = {work.engine.board for work in campaign.engines.values()}
+        self._fleet = Fleet(settings.cluster, campaign.boards, boards, roster)
+        self._interrupts = Interrupts(settings.run.grace_s, store.hurry)
         self._draining = False
-        self._woken = threading.Event()
-        self._failed_loads: Counter[int] = Counter()
-        self._unfit: set[int] = set()
-        self._stores_away = 0
-        self._began_s = time.monotonic()
+        self._endings = Endings(self._leases, campaign.id, live)
+        self._timebox = Timebox(settings.run)
+        self._out_of_time: set[int] = set()
+        self._presence = Presence(self._leases.policy)
+        self._ledger = Ledger(store, campaign)
         self._done_before = 0
+        self._left_out: set[str] = set()
+        self._stuck = False
 
-    def run(self) -> bool:
-        """Drain the campaign; returns whether a person interrupted it."""
+    def run(self) -> Stop | None:
+        """Drain the campaign; returns what ended that, None if its tasks did."""
+        deliver(self._leases, self._live.say)
         self._take_back()
-        found = self._progress()
-        self._done_before = _count(found, "done")
+        found = self._ledger.look()
+        self._done_before = counted(found, "done")
         if not any(p.unfinished for p in found.values()):
-            return False
-        self._fleet.start()
-        store_answers = True
+            return None
+        if self._timebox.over:
+            self._live.say("the time of this run is over: the same command goes on in another")
+            return Stop.OUT_OF_TIME
+        with ExitStack() as leaving:
+            leaving.callback(self._leave)
+            with sheltered():  # Ray puts handlers of its own into this process
+                self._fleet.start()
+                leaving.enter_context(self._interrupts.listening())
+            stopped = self._worked()
+        if self._stuck and stopped is None:
+            raise Infeasible("nothing here can run what is left: see the lines above")
+        return stopped
+
+    def _worked(self) -> Stop | None:
+        """Step until nothing is left to do; returns what ended that before."""
         try:
-            with self._listening():
-                while self._step():
-                    pass
-        except StoreUnavailable:
-            store_answers = False
-            raise
-        finally:
-            self._leave(store_answers=store_answers)
-        return self._interrupts > 0
+            while self._step():
+                pass
+            left = any(p.unfinished for p in self._ledger.look(fresh=True).values())
+        except StoreUnavailable as error:
+            self._live.say(f"{error}; the run ends, and keeps what it measures")
+            self._store.hurry.set()
+            self._drain()
+            return Stop.STORE_AWAY
+        if self._interrupts.asked:
+            return Stop.INTERRUPTED
+        if left and (self._timebox.over or self._out_of_time):
+            self._live.say("no time for what is left: the same command goes on with it")
+            return Stop.OUT_OF_TIME
+        return None
+
+    def _drain(self) -> None:
+        """Let the sessions finish what they measure, and keep it where the store does not."""
+        self._fleet.stop_sessions()
+        while self._fleet.flights and not self._hurried:
+            for flight, report in self._fleet.landed(timeout_s=1.0):
+                self._live.say(f"{flight.label}: {report.error or report.ending}")
+
+    @property
+    def _hurried(self) -> bool:
+        """Whether nothing may be finished any more: told twice, or out of time."""
+        return self._interrupts.pressed or self._timebox.over
 
     def _step(self) -> bool:
         """Take back, show, dispatch, wait for a session to end; returns whether to go on."""
         self._take_back()
-        found = self._progress()
-        self._show(found)
-        if self._interrupts == 0:
-            self._dispatch(found)
+        self._fleet.berths.look()
+        self._say_left_out(self._ledger.look())
+        if not self._interrupts.asked:
+            self._dispatch()
         elif not self._draining:
             self._draining = True
             self._live.say("finishing the tasks in work; once more to give them back at once")
             self._fleet.stop_sessions()
+        self._show()
         for flight, report in self._fleet.landed(timeout_s=1.0):
-            self._land(flight, report)
-        if self._interrupts > 1:
+            self._ledger.landed(flight.assignment.engine_id)
+            self._heed(flight.assignment, report)
+            self._endings.settle(flight, report)
+        if self._hurried:
             return False
         if self._fleet.flights:
             return True
-        if self._interrupts or not self._hopeful(self._progress()):
+        found = self._ledger.look(fresh=True)
+        if self._interrupts.asked or not self._hopeful(found):
+            self._say_left_out(found)
+            left = any(p.unfinished for p in found.values())
+            self._stuck = left and counted(found, "done") == self._done_before
             return False
-        self._woken.wait(0.5)
+        self._store.hurry.wait(0.5)  # set by a signal
         return True
 
-    def _progress(self) -> dict[int, Progress]:
-        return self._store.retrying(lambda c: progress(c, self._campaign.id))
+    def _heed(self, job: Assignment, report: Report) -> None:
+        """Learn from the end of a session what concerns the whole run."""
+        self._timebox.learn(job.engine, report.slowness)
+        if report.ending is Ending.OUT_OF_TIME:
+            self._out_of_time.add(job.engine_id)
+        elif report.ending is Ending.REFUSED:
+            raise ConfigError(report.error)
+        elif report.ending is Ending.STORE_AWAY:
+            deliver(self._leases, self._live.say)
 
     def _take_back(self) -> None:
-        """Reap expired leases; bury sessions of this host whose process is dead, at once."""
-        self._leases.reap()
+        """Reap expired leases; bury sessions of this host whose process is dead, at once.
+
+        Nothing is reaped until the store has answered for one lease: after an absence the owners
+        of expired leases may live, and beat as soon as it answers.
+        """
         sessions = self._leases.open_sessions(boot_id())
         dead = [s.id for s in sessions if not is_alive(s.pid, s.pid_started_s)]
         if dead:
             self._leases.bury(dead)
+        if self._presence.lasts():
+            self._leases.reap()
 
     def _hopeful(self, found: Mapping[int, Progress]) -> bool:
         """Whether an engine that could run here has unfinished tasks."""
-        slots = self._fleet.slots()
-        return any(
-            p.unfinished and i not in self._unfit and self._campaign.engines[i].fits(slots)
-            for i, p in found.items()
-        )
+        return any(p.unfinished and self._could_hold(i) for i, p in found.items())
 
-    def _dispatch(self, found: Mapping[int, Progress]) -> None:
-        free = Counter(self._fleet.slots())
-        holders: Counter[int] = Counter()
-        for flight in self._fleet.flights:
-            engine = flight.assignment.engine
-            free[engine.board] -= engine.board_count
-            holders[flight.assignment.engine_id] += 1
-        waiting = [
-            self._waiting(i, p, holders[i]) for i, p in found.items() if i not in self._unfit
-        ]
-        for engine_id in schedule(waiting, free):
-            work = self._campaign.engines[engine_id]
-            self._live.say(f"loading {work.engine.label}")
-            self._fleet.launch(self._assignment(work, engine_id))
+    def _say_left_out(self, found: Mapping[int, Progress]) -> None:
+        """Say what has no node to go to, once."""
+        engines = self._campaign.engines
+        homeless = [(engines[i].engine, p.unfinished) for i, p in found.items()
+                    if p.unfinished and i in engines
+                    and i not in self._out_of_time and not self._could_hold(i)]  # fmt: skip
+        for line in homeless_lines(homeless):
+            if line not in self._left_out:
+                self._left_out.add(line)
+                self._live.say(line)
 
-    def _waiting(self, engine_id: int, found: Progress, holders: int) -> Waiting:
-        work = self._campaign.engines[engine_id]
-        return Waiting(
-            engine_id=engine_id,
-            board=work.engine.board,
-            board_count=work.engine.board_count,
-            claimable=found.claimable,
-            remaining_s=found.claimable * work.task_s,
-            load_s=work.load_s,
-            holders=holders,
-        )
+    def _could_hold(self, engine_id: int) -> bool:
+        """Whether it is of this run's grid, has time for a task, and a node to go to."""
+        work = self._campaign.engines.get(engine_id)
+        if work is None or engine_id in self._out_of_time:
+            return False
+        return self._fleet.berths.could_hold(engine_id, work.engine)
+
+    def _dispatch(self) -> None:
+        waiting = list(self._ledger.waiting(self._holders(), self._avoided))
+        for chosen in schedule(waiting, self._fleet.room()) if waiting else ():
+            work = self._campaign.engines[chosen.engine_id]
+            job = self._assignment(work, chosen.engine_id)
+            if not self._timebox.admits(work, job.deadline):
+                self._out_of_time.add(chosen.engine_id)
+            elif flight := self._fleet.launch(job, chosen.node):
+                self._live.say(f"loading {flight.label}")
+
+    def _holders(self) -> Counter[int]:
+        return Counter(flight.assignment.engine_id for flight in self._fleet.flights)
+
+    def _avoided(self, engine_id: int) -> Collection[str] | None:
+        """Return the berths that an engine does not go to; None where it can go nowhere."""
+        if not self._could_hold(engine_id):
+            return None
+        berths = self._fleet.berths
+        return [berth.id for berth in berths.by_id.values() if berths.avoids(engine_id, berth)]
 
     def _assignment(self, work: Work, engine_id: int) -> Assignment:
         settings, session_id = self._settings, uuid.uuid4()
@@ -192,93 +262,38 @@ class Driver:
             idle_s=settings.protocol.idle_s,
             task_deadline_s=settings.store.task_deadline_s,
             lock_wait_s=settings.cluster.board_wait_s,
+            empty_wait_s=settings.cluster.empty_wait_s,
             transcript=str(self._campaign.logs / f"{session_id}.log"),
+            spool=str(home_spool().folder),
+            deadline=self._deadline(work, engine_id),
         )
 
-    def _land(self, flight: Flight, report: Report) -> None:
-        """Settle a session that ended: its leases, and what its engine deserves."""
-        job = flight.assignment
-        self._stores_away = self._stores_away + 1 if report.ending is Ending.STORE_AWAY else 0
-        if report.ending in (Ending.DRAINED, Ending.STOPPED):
-            self._failed_loads.pop(job.engine_id, None)
-            return
-        if self._stores_away >= MAX_STORES_AWAY:
-            raise StoreUnavailable(report.error)
-        self._leases.bury([job.session_id])
-        self._live.say(f"{job.engine.label}: {report.kind or report.ending}: {report.error}")
-        if report.ending is Ending.UNFIT:
-            self._unfit.add(job.engine_id)
-            return
-        if report.ending is Ending.STORE_AWAY:
-            return
-        if report.kind == "actor_died" and self._leases.attempted(job.session_id):
-            return  # the task in work counts it, as a loss or as a fault
-        self._failed_loads[job.engine_id] += 1
-        if report.permanent or self._failed_loads[job.engine_id] >= MAX_LOADS:
-            reason = f"engine:{report.kind or report.ending}"
-            count = self._leases.quarantine_engine(self._campaign.id, job.engine_id, reason)
-            self._live.say(f"{job.engine.label}: {count_of(count, 'task')} quarantined")
+    def _deadline(self, work: Work, engine_id: int) -> Deadline | None:
+        """Return what a session must know to be gone in time; None if the run may take its time."""
+        if self._timebox.ends_at is None:
+            return None
+        asked = self._campaign.id, engine_id, work.engine
+        tasks = self._store.retrying(lambda c: waiting_tasks(c, *asked))
+        return self._timebox.deadline(work, tasks)
 
-    def _show(self, found: Mapping[int, Progress]) -> None:
-        measured, estimated = self._store.retrying(lambda c: joules(c, self._campaign.id))
-        done = _count(found, "done")
-        left = sum(p.unfinished for p in found.values())
-        here = done - self._done_before
-        pace_s = (time.monotonic() - self._began_s) / here if here else None
-        self._live.show(
-            Snapshot(
-                campaign=self._campaign.name,
-                done=done,
-                failed=_count(found, "quarantined") + _count(found, "excluded"),
-                left=left,
-                measuring=tuple(f.assignment.engine.label for f in self._fleet.flights),
-                energy_j=measured,
-                energy_estimated_j=estimated,
-                reality=self._campaign.reality,
-                eta_s=None if pace_s is None else pace_s * left,
-            )
-        )
+    def _show(self) -> None:
+        measuring = tuple(flight.label for flight in self._fleet.flights)
+        boards: Counter[str] = Counter()
+        for berth in self._fleet.berths.by_id.values():
+            boards[berth.board] += berth.boards
+        shown = self._ledger.snapshot(measuring, self._holders(), boards)
+        self._live.show(replace(shown, ends_s=self._timebox.left_s))
 
-    @contextmanager
-    def _listening(self) -> Iterator[None]:
-        """Count Ctrl-C and SIGTERM: once drains, twice releases. Ray's handlers come before."""
-        signals = (signal.SIGINT, signal.SIGTERM)
-        before = {number: signal.signal(number, self._interrupt) for number in signals}
-        try:
-            yield
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
-
-    def _interrupt(self, _number: int, _frame: FrameType | None) -> None:
-        self._interrupts += 1
-        self._woken.set()
-
-    def _leave(self, *, store_answers: bool) -> None:
+    def _leave(self) -> None:
         """Kill what still runs, give its leases back free of charge, and leave Ray.
 
         What cannot be given back is taken back by the next run.
         """
         sessions = [flight.assignment.session_id for flight in self._fleet.flights]
         self._fleet.shutdown()
-        if not store_answers:
-            return
-        if sessions:
-            self._leases.release(sessions)
-        self._take_back()
-
-
-def _count(found: Mapping[int, Progress], state: str) -> int:
-    return sum(p.states.get(state, 0) for p in found.values())
-
-
-def _policy(settings: Settings) -> LeasePolicy:
-    store = settings.store
-    return LeasePolicy(
-        lease_s=store.lease_s,
-        beat_s=store.beat_s,
-        max_faults=store.max_faults,
-        max_lost=store.max_lost,
-        max_invalid=store.max_invalid,
-        retry_delay_s=store.retry_delay_s,
-    )
+        try:
+            if sessions:
+                self._leases.hasty().release(sessions)
+            self._take_back()
+        except StoreUnavailable as error:
+            self._live.say(f"{error}; the next run takes back what is held")

@@ -139,4 +139,9 @@ def _sentence(row: Row) -> str:
     dropped = row["dropped"] if isinstance(row["dropped"], dict) else {}
     left_out = "".join(f", {count} left out ({why})" for why, count in dropped.items())
     requests = count_of(int(str(row["requests"])), "request")
-    return f"{row['name']}: {requests}{left_out} in {row['path']}"
+    said = f"{row['name']}: {requests}{left_out} in {row['path']}"
+    known = listed().get(str(row["name"]))
+    if known is None or known.sha256 is not None:
+        return said
+    name = f"{known.name}@{str(row['sha256'])[:DIGITS]}"
+    return f"{said}; no checksum is published, only its rows are checked: tasks name it {name}"

@@ -1,8 +1,8 @@
 """What cannot work, and why: only what is provable before anything is loaded.
 
-Pure but for the catalogue's generations of boards. A point that merely might fail is left to the
-engine. docs/grids.md lists every reason with its source; what the environment lacks
-(``not_installed``) the grid is told.
+Pure but for the catalogue's generations of boards and what the checkpoints that are here say of
+themselves. A point that merely might fail is left to the engine. docs/grids.md lists every reason
+with its source; what the environment lacks (``not_installed``) the grid is told.
 """
 
 from __future__ import annotations
@@ -11,29 +11,17 @@ from collections import Counter
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 
-from campaign.capability import ADA, AMPERE, TURING, capability
-from campaign.reader import nearest
+from campaign.quantization import quantization_misfit
 from db.errors import Infeasible
 from db.records import Board, EngineSpec, Exclusion, Task, Weights, Workload
 from workers.costs.cost import memory_share, numbers_of, usable_bytes
 from workers.costs.roofline import cache_bytes, weight_bytes
-from workers.shapes.shape import QUANTIZED, Shape, precision
+from workers.engines.transformers_limits import CROPPED
+from workers.shapes.shape import Shape, precision
 from workers.workloads.tracefiles import is_trace
 
 #: The most boards of one kind that one host holds.
 MAX_GROUP = 16
-#: Quantizations of vLLM and the compute capability their kernels begin at.
-QUANTIZED_FROM = {
-    "awq": TURING, "auto_awq": TURING, "awq_marlin": AMPERE, "gptq_marlin": AMPERE,
-    "fp8": ADA, "fp8_per_tensor": ADA, "fp8_per_channel": ADA, "fp8_per_block": ADA,
-}  # fmt: skip
-#: Those that vLLM does not load on a CPU.
-NOT_ON_CPU = ("fp8",)
-#: Those that read a checkpoint which is quantized already.
-QUANTIZED_BEFORE = frozenset({"awq", "auto_awq", "awq_marlin", "gptq", "auto_gptq", "gptq_marlin"})
-#: Those of earlier releases of vLLM, for a pinned engine.version.
-GONE = frozenset({"bitsandbytes", "gguf", "hqq", "marlin", "bitblas", "gptq_bitblas", "ptpc_fp8",
-                  "deepspeedfp", "tpu_int8"})  # fmt: skip
 #: The option and its value that make vLLM accept drafts at a set rate, whatever the weights say.
 ACCEPTANCE = "rejection_sample_method"
 SYNTHETIC = "synthetic"
@@ -64,6 +52,9 @@ def engine_misfit(
         found = rule(engine, board)
         if found is not None:
             return found
+    quantized = quantization_misfit(engine, board, shape)
+    if quantized is not None:
+        return "quantization", quantized
     if shape is None:
         return None
     if shape.heads % engine.tensor_parallel:
@@ -124,36 +115,11 @@ def _backend(engine: EngineSpec, _: Board) -> Reason | None:
         return "no_tensor_parallel", "transformers runs on one board here; use vllm"
     if engine.mode == "online":
         return "offline_engine", f"{engine.backend} takes no requests as they arrive; use vllm"
+    cache = engine.options.get("cache_implementation")
+    if engine.backend == "transformers" and engine.speculation and cache not in CROPPED:
+        return "speculation_cache", f"assisted generation takes no tokens back from a {cache} cache"
     if engine.backend == "simulated" and engine.speculation:
         return "simulated_limit", "the simulated engine proposes no tokens"
-    return None
-
-
-def _quantization(engine: EngineSpec, board: Board) -> Reason | None:
-    method = engine.quantization
-    if method is None:
-        return None
-    why = _not_loaded(engine, method)
-    needed, has = QUANTIZED_FROM.get(method), capability(board.slug)
-    if why is None and engine.backend == "vllm" and board.is_cpu and method.startswith(NOT_ON_CPU):
-        why = f"vLLM does not load {method} on a CPU"
-    elif why is None and engine.backend == "vllm" and needed and has and has < needed:
-        why = f"{method} needs compute capability {needed}; {board.slug} has {has}"
-    return ("quantization", why) if why is not None else None
-
-
-def _not_loaded(engine: EngineSpec, method: str) -> str | None:
-    """Return why a backend loads no weights of a quantization, on whatever board."""
-    if method not in QUANTIZED:
-        return f"{method} is no quantization of vLLM{nearest(method, QUANTIZED)}"
-    if engine.backend == "transformers":
-        return "transformers runs without quantization here; use vllm"
-    if engine.backend == "simulated":
-        return None
-    if method in GONE and engine.version is None:
-        return f"vLLM no longer loads {method}"
-    if method in QUANTIZED_BEFORE and engine.model.weights is Weights.RANDOM:
-        return f"{method} loads weights that are quantized; random ones are not"
     return None
 
 
@@ -182,7 +148,7 @@ def _acceptance(engine: EngineSpec, board: Board) -> Reason | None:
 
 
 ENGINE_RULES: tuple[Callable[[EngineSpec, Board], Reason | None], ...] = (
-    _number_format, _group_size, _backend, _quantization, _power_limit, _acceptance,
+    _number_format, _group_size, _backend, _power_limit, _acceptance,
 )  # fmt: skip
 
 

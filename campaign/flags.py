@@ -1,16 +1,17 @@
 """The options that engines take: a table per backend and version, read without importing any.
 
 Owns the form of the tables in conf/flags and what is said of an option that is not in one:
-BACKEND-VERSION.csv (name, type, default; written by deploy/flags.py from the engine itself), and
-bounds.csv, the ranges that the engine states beside its types. Never imports an engine.
+BACKEND-VERSION.csv (name, type, default, range; written by deploy/flags.py from the engine itself)
+and bounds.csv, the ranges that an engine does not declare, each with the reason for it. Never
+imports an engine.
 """
 
 from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, fields
 from functools import cache
 
 from campaign.overrides import CONF
@@ -32,12 +33,13 @@ _TYPES: Mapping[str, tuple[type, ...]] = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Range:
-    """The numbers an option takes: at least, above, at most, in steps of; None is no bound."""
+    """The numbers an option takes; None is no bound. `step` is what they are multiples of."""
 
-    least: float | None
-    above: float | None
-    most: float | None
-    step: float | None
+    least: float | None = None
+    above: float | None = None
+    most: float | None = None
+    below: float | None = None
+    step: float | None = None
 
     def takes(self, value: Scalar) -> bool:
         """Whether a number is in the range; what is no number is for the type to judge."""
@@ -47,6 +49,7 @@ class Range:
             (self.least is None or value >= self.least)
             and (self.above is None or value > self.above)
             and (self.most is None or value <= self.most)
+            and (self.below is None or value < self.below)
             and (self.step is None or value % self.step == 0)
         )
 
@@ -54,17 +57,21 @@ class Range:
     def expected(self) -> str:
         """The range, for people."""
         named = (("at least", self.least), ("above", self.above), ("at most", self.most),
-                 ("a multiple of", self.step))  # fmt: skip
+                 ("below", self.below), ("a multiple of", self.step))  # fmt: skip
         return " and ".join(f"{word} {bound:g}" for word, bound in named if bound is not None)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Flag:
-    """One option: `types` are words of `_TYPES`, ``none`` and ``object``, `choices` its values."""
+    """One option: `types` are words of `_TYPES`, ``none`` and ``object``, `choices` its values.
+
+    `range` is what its engine declares of a number.
+    """
 
     name: str
     types: tuple[str, ...]
     choices: tuple[Scalar, ...]
+    range: Range
 
     def takes(self, value: Scalar) -> bool:
         """Whether a value is of the option's type; None leaves any option to the engine."""
@@ -100,9 +107,16 @@ def problems(backend: str, version: str | None, options: Mapping[str, Scalar]) -
             found.append(f"{path}: not an option of {of}{nearest(name, known)}")
         elif known is not None and not known[name].takes(value):
             found.append(f"{path}={value!r}: expected {known[name].expected}")
-        elif (allowed := ranges().get((backend, name))) and not allowed.takes(value):
-            found.append(f"{path}={value!r}: expected {allowed.expected}")
+        else:
+            declared = None if known is None else known[name].range
+            found += _out_of_range(path, value, (declared, undeclared().get((backend, name))))
     return found
+
+
+def _out_of_range(path: str, value: Scalar, ranges: Iterable[Range | None]) -> list[str]:
+    """Return a line with every range that a value is out of; none where it is in all."""
+    passed = [each.expected for each in ranges if each is not None and not each.takes(value)]
+    return [f"{path}={value!r}: expected {' and '.join(passed)}"] if passed else []
 
 
 def unchecked(backend: str, version: str | None) -> str | None:
@@ -138,28 +152,26 @@ def read(backend: str, version: str) -> Mapping[str, Flag]:
     """Return a table's options by name."""
     stem = f"{backend}-{version}" if version else backend
     with (FOLDER / f"{stem}.csv").open(encoding="utf-8", newline="") as file:
-        return {row["name"]: _flag(row["name"], row["type"]) for row in csv.DictReader(file)}
+        return {row["name"]: _flag(row) for row in csv.DictReader(file)}
 
 
 @cache
-def ranges() -> Mapping[tuple[str, str], Range]:
-    """Return the ranges of options by backend and name."""
+def undeclared() -> Mapping[tuple[str, str], Range]:
+    """Return the ranges that engines do not declare, by backend and name."""
     with (FOLDER / "bounds.csv").open(encoding="utf-8", newline="") as file:
         return {(row["backend"], row["name"]): _range(row) for row in csv.DictReader(file)}
 
 
 def _range(row: Mapping[str, str]) -> Range:
-    least, above, most, step = (
-        float(row[column]) if row[column] else None for column in ("least", "above", "most", "step")
-    )
-    return Range(least=least, above=above, most=most, step=step)
+    said = {f.name: row.get(f.name) for f in fields(Range)}
+    return Range(**{column: float(bound) for column, bound in said.items() if bound})
 
 
-def _flag(name: str, types: str) -> Flag:
-    words = types.split("|")
+def _flag(row: Mapping[str, str]) -> Flag:
+    words = row["type"].split("|")
     plain = tuple(w for w in words if w in (*_TYPES, "none", "object"))
     choices = tuple(json.loads(w) for w in words if w not in plain)
-    return Flag(name=name, types=plain, choices=choices)
+    return Flag(name=row["name"], types=plain, choices=choices, range=_range(row))
 
 
 def _order(version: str) -> tuple[int, ...]:

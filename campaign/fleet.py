@@ -1,138 +1,124 @@
-"""The boards Ray gives us, and the actors on them. Nothing here decides what to run.
+"""The sessions in flight: on which node each is, how it ends, and what that says of the node.
 
-Ray's retries are off: a dead actor is reported as a lost session and Postgres is the only
-authority on retries.
+Nothing here decides what to run. Ray's retries are off: a dead actor is reported as a lost session
+and Postgres is the only authority on retries. An actor is ended as soon as its session has; what
+it started ends with it, on its own host (workers/guard.py).
 """
 
 from __future__ import annotations
 
 import logging
-import os
-import signal
 import time
-from collections.abc import Mapping
-from contextlib import suppress
+from collections import Counter, defaultdict
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-import psutil
-
-from db.errors import ConfigError, NodeUnfit
+from campaign import cluster
+from campaign.berths import HERE, NOWHERE, Berth, Berths
+from campaign.cluster import LocalBoards
+from campaign.roster import Roster
+from campaign.schedule import Node
+from campaign.settings import ClusterSettings
+from db.records import EngineSpec
 from workers.actor import SessionActor
-from workers.process import boot_id
-from workers.session import Assignment, Ending, Report
+from workers.assignment import Assignment, Ending, Report
 
 log = logging.getLogger("campaign.fleet")
 
-#: Sessions exchange a few kilobytes; Ray's default would take a third of the memory.
-OBJECT_STORE_BYTES = 96 * 2**20
-
-#: Seconds an actor gets to die of Ray's kill before its process group is killed.
-KILL_GRACE_S = 2.0
-
-#: The node label that names the boards of a node.
-BOARD_LABEL = "campaign/board"
-
-
-def label_value(slug: str) -> str:
-    """Return a board's slug as a Ray label value, which admits letters, digits and ``-_.``."""
-    return slug.replace(":", ".")[:63].strip("-_.")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LocalBoards:
-    """What this host offers: boards by slug, whether they are GPUs to Ray, and CPU threads."""
-
-    counts: Mapping[str, int]
-    gpus: int
-    threads: int
+#: Times that an engine's session is not there in time before its node is avoided for it.
+MAX_CREATIONS = 2
+#: Seconds Ray gets to learn that a node has gone whose session has.
+DEATH_NOTICE_S = 5.0
 
 
 @dataclass(slots=True, kw_only=True)
 class Flight:
-    """A session that was dispatched, and where its process is once known."""
+    """A session that was dispatched, and where."""
 
     assignment: Assignment
+    berth: Berth
     actor: Any
     running: Any
     where: Any
     launched_s: float = field(default_factory=time.monotonic)
-    process_group: tuple[str, int] | None = None
+    created: bool = False
+    stopping: bool = False
+
+    @property
+    def label(self) -> str:
+        """Short text for people: the engine, and on which node of several."""
+        node = "" if self.berth.node == HERE else f", {self.berth.name}"
+        return f"{self.assignment.engine.label}{node}"
 
 
 class Fleet:
-    """Ray on this host or a cluster; launches sessions and reports their ends."""
+    """Launches sessions on Ray, of this host or of a cluster, and reports their ends."""
 
-    def __init__(self, address: str | None, local: LocalBoards, creation_deadline_s: float) -> None:
-        """Describe it; Ray starts with `start`."""
-        self._address = address
-        self._local = local
-        self._creation_deadline_s = creation_deadline_s
+    def __init__(
+        self,
+        settings: ClusterSettings,
+        local: LocalBoards,
+        boards: Collection[str],
+        roster: Roster | None = None,
+    ) -> None:
+        """Describe it; Ray starts with `start`, unless the cluster of `roster` was joined.
+
+        `boards` are the slugs that anything will be asked to run on.
+        """
+        self.berths = Berths(settings, local, boards, roster)
         self.flights: list[Flight] = []
+        self._settings, self._local = settings, local
+        self._uncreated: Counter[tuple[int, str]] = Counter()
+        self._weights: defaultdict[str, set[str]] = defaultdict(set)
 
     def start(self) -> None:
-        """Join the cluster at `address`, or start a local Ray that offers this host's boards."""
-        import ray
+        """Start a Ray of our own that offers this host's boards; nothing where one was joined."""
+        if not self.berths.is_cluster:
+            cluster.start(self._local)
+        self.berths.look()
 
-        quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
-        if self._address is not None:
-            try:
-                ray.init(address=self._address, **quiet)
-            except (ConnectionError, ValueError, RuntimeError) as error:
-                words = " ".join(str(error).split())[:200]
-                message = f"no Ray cluster at cluster.address={self._address}: {words}"
-                raise ConfigError(message) from error
-            return
-        slots = {_resource(slug): count for slug, count in self._local.counts.items()}
-        os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
-        os.environ.setdefault("RAY_DISABLE_DOCKER_CPU_WARNING", "1")
-        os.environ.setdefault("RAY_raylet_start_wait_time_s", "180")  # a busy machine is slow
-        try:
-            ray.init(
-                address="local",
-                num_cpus=max(self._local.threads, sum(self._local.counts.values())),
-                num_gpus=self._local.gpus,
-                resources=slots,
-                include_dashboard=False,
-                object_store_memory=OBJECT_STORE_BYTES,
-                **quiet,
-            )
-        except Exception as error:
-            words = " ".join(str(error).split())[:200]
-            message = f"Ray did not start on this machine: {words} (logs: /tmp/ray/session_latest)"
-            raise NodeUnfit(message) from error
+    def room(self) -> list[Node]:
+        """Return the berths with the boards that idle on each, for the schedule."""
+        taken = self._taken()
+        return [
+            Node(id=berth.id, board=berth.board, idle=self._idle(berth, taken),
+                 alone=self.berths.is_alone(berth),
+                 weights=frozenset(self._weights.get(berth.node, ())))
+            for berth in self.berths.by_id.values()
+        ]  # fmt: skip
 
-    def slots(self) -> dict[str, int]:
-        """Return the boards of the cluster by slug."""
-        import ray
+    def _taken(self) -> dict[str, Counter[str]]:
+        """Return the boards that sessions hold, by node and slug."""
+        taken: dict[str, Counter[str]] = {}
+        for flight in self.flights:
+            engine = flight.assignment.engine
+            taken.setdefault(flight.berth.node, Counter())[engine.board] += engine.board_count
+        return taken
 
-        if self._address is None:
-            return dict(self._local.counts)
-        counts: dict[str, int] = {}
-        for node in ray.nodes():
-            slug = node.get("Labels", {}).get(BOARD_LABEL)
-            if node["Alive"] and slug:
-                counts[slug] = counts.get(slug, 0) + int(node["Resources"].get("GPU", 1))
-        return counts
+    def _idle(self, berth: Berth, taken: Mapping[str, Counter[str]]) -> int:
+        here = taken.get(berth.node)
+        if here and self.berths.is_alone(berth):
+            return 0
+        return berth.boards - (here[berth.board] if here else 0)
 
-    def launch(self, assignment: Assignment) -> Flight:
-        """Start an actor for an assignment on a board of its kind; returns at once."""
+    def launch(self, assignment: Assignment, berth_id: str) -> Flight | None:
+        """Start an actor on a berth; returns at once, None where it has no room for it now."""
         import ray
 
         engine = assignment.engine
-        options: dict[str, Any] = {
+        berth = self.berths.by_id.get(berth_id)
+        if berth is None or self.berths.avoids(assignment.engine_id, berth):
+            return None
+        if self._idle(berth, self._taken()) < engine.board_count:
+            return None
+        options = self.berths.claims(engine, berth) | {
             "max_restarts": 0, "max_task_retries": 0, "max_concurrency": 2,
-            "num_cpus": engine.threads or 1,
         }  # fmt: skip
-        if self._address is None:
-            options["resources"] = {_resource(engine.board): engine.board_count}
-            options["num_gpus"] = engine.board_count if self._local.gpus else 0
-        else:
-            options["num_gpus"] = 0 if engine.board.startswith("cpu:") else engine.board_count
-            options["label_selector"] = {BOARD_LABEL: label_value(engine.board)}
-        actor = ray.remote(SessionActor).options(**options).remote(assignment)
+        alone = self._settings.isolation == "node"
+        actor = ray.remote(SessionActor).options(**options).remote(assignment, alone=alone)
         flight = Flight(
-            assignment=assignment, actor=actor, running=actor.run.remote(),
+            assignment=assignment, berth=berth, actor=actor, running=actor.run.remote(),
             where=actor.whereabouts.remote(),
         )  # fmt: skip
         self.flights.append(flight)
@@ -141,8 +127,8 @@ class Fleet:
     def landed(self, timeout_s: float) -> list[tuple[Flight, Report]]:
         """Wait up to `timeout_s` for sessions to end; returns those that did, with their reports.
 
-        A session whose actor died reports FAILED with kind ``actor_died``; one that could not be
-        created in time reports UNFIT.
+        A session whose actor died reports FAILED with kind ``actor_died``, or ``node_left`` where
+        its node went on purpose; one that could not be created in time reports UNFIT.
         """
         import ray
 
@@ -150,27 +136,61 @@ class Fleet:
             return []
         refs = {flight.running: flight for flight in self.flights}
         done, _ = ray.wait(list(refs), num_returns=1, timeout=timeout_s)
-        ended = [(refs[ref], _report(ref)) for ref in done]
-        for flight in self.flights:
-            if flight.running not in done:
-                self._look_after(flight, ended)
-        for flight, _ in ended:
+        ended = [(refs[ref], self._report(refs[ref])) for ref in done]
+        flying = [flight for flight in self.flights if flight.running not in done]
+        late = [(flight, self._look_after(flight)) for flight in flying]
+        ended += [(flight, report) for flight, report in late if report is not None]
+        for flight, report in ended:
+            self._learn(flight, report)
             self.kill(flight)
         return ended
 
-    def _look_after(self, flight: Flight, ended: list[tuple[Flight, Report]]) -> None:
-        """Learn where a session's process is; give up on one that was never created."""
+    def _look_after(self, flight: Flight) -> Report | None:
+        """Learn where a session is, stop it if its node is leaving, give up one never created."""
         import ray
 
-        if flight.process_group is not None:
+        if not flight.created and ray.wait([flight.where], timeout=0)[0]:
+            flight.created = True
+            self._moved(flight)
+        if flight.berth.node in self.berths.leaving and not flight.stopping:
+            flight.stopping = True
+            log.warning("%s is leaving: its session ends after its task", flight.berth.name)
+            flight.actor.stop.remote()
+        deadline_s = self._settings.creation_deadline_s
+        if flight.created or time.monotonic() - flight.launched_s <= deadline_s:
+            return None
+        words = f"no session on {flight.berth.name} within {deadline_s:g} s"
+        return Report(ending=Ending.UNFIT, kind="not_created", error=words)
+
+    def _moved(self, flight: Flight) -> None:
+        """Note on which node a session is that was to bring one."""
+        import ray
+        from ray.exceptions import RayError
+
+        if flight.berth.node != NOWHERE:
             return
-        ready, _ = ray.wait([flight.where], timeout=0)
-        if ready:
-            flight.process_group = ray.get(ready[0])
-        elif time.monotonic() - flight.launched_s > self._creation_deadline_s:
-            board = flight.assignment.engine.board
-            words = f"no actor on {board} within {self._creation_deadline_s:.0f} s"
-            ended.append((flight, Report(ending=Ending.UNFIT, kind="not_created", error=words)))
+        try:
+            node = ray.get(flight.where)
+        except RayError:
+            return  # it died, which its run will say
+        self.berths.look()
+        found = (berth for berth in self.berths.by_id.values() if berth.node == node)
+        flight.berth = next(found, flight.berth)
+
+    def _learn(self, flight: Flight, report: Report) -> None:
+        """Draw from the end of a session what its node is good for."""
+        engine_id, berth = flight.assignment.engine_id, flight.berth
+        if report.load_s is not None:
+            self._weights[berth.node].add(weights_of(flight.assignment.engine))
+        if report.ending is not Ending.UNFIT:
+            return
+        if report.kind == "wrong_board" and self.berths.is_cluster:
+            self.berths.refuse(berth)
+            report.error = f"node {berth.name}, labelled {berth.board}, is refused: {report.error}"
+            return
+        self._uncreated[engine_id, berth.node] += 1
+        if report.kind != "not_created" or self._uncreated[engine_id, berth.node] >= MAX_CREATIONS:
+            self.berths.avoid(engine_id, berth)
 
     def stop_sessions(self) -> None:
         """Ask every session to end after its current task."""
@@ -178,63 +198,40 @@ class Fleet:
             flight.actor.stop.remote()
 
     def kill(self, flight: Flight) -> None:
-        """End a session's actor and everything it started."""
+        """End a session's actor, and so, by its guard, everything it started."""
         import ray
 
         if flight in self.flights:
             self.flights.remove(flight)
-        if flight.process_group is None:
-            ready, _ = ray.wait([flight.where], timeout=0)
-            flight.process_group = _where(ready[0]) if ready else None
         ray.kill(flight.actor)
-        if flight.process_group is not None and flight.process_group[0] == boot_id():
-            _end_group(flight.process_group[1])
 
     def shutdown(self) -> None:
         """Kill what still runs and leave Ray; a local Ray ends with it."""
-        import ray
-
         for flight in list(self.flights):
             self.kill(flight)
-        ray.shutdown()
+        cluster.leave()
 
+    def _report(self, flight: Flight) -> Report:
+        """Return a session's report; a dead actor becomes one."""
+        import ray
+        from ray.exceptions import ActorDiedError, RayError
 
-def _resource(slug: str) -> str:
-    return f"board:{slug}"
-
-
-def _end_group(group: int) -> None:
-    """Kill what an actor left running; Ray, which ends the actor itself, gets a moment first."""
-    try:
-        psutil.Process(group).wait(timeout=KILL_GRACE_S)
-    except (psutil.NoSuchProcess, psutil.TimeoutExpired):
-        log.debug("actor_ended group=%d", group)
-    with suppress(ProcessLookupError):  # nothing was left
-        os.killpg(group, signal.SIGKILL)
-
-
-def _where(ref: object) -> tuple[str, int] | None:
-    import ray
-    from ray.exceptions import RayError
-
-    try:
-        found: tuple[str, int] = ray.get(ref)
-    except RayError:
-        return None
-    return found
-
-
-def _report(ref: object) -> Report:
-    """Return a session's report; a dead actor becomes one."""
-    import ray
-    from ray.exceptions import ActorDiedError, RayError
-
-    try:
-        report: Report = ray.get(ref)
-    except ActorDiedError:
-        words = "its process died; `campaign logs` knows its last words"
+        try:
+            report: Report = ray.get(flight.running)
+            return report
+        except RayError as error:
+            words = " ".join(str(error).split())[:500]
+            preempted = getattr(error, "preempted", False)
+            died = isinstance(error, ActorDiedError)
+        node = flight.berth.node
+        if preempted or (self.berths.is_cluster and cluster.departed(node, DEATH_NOTICE_S)):
+            words = f"{flight.berth.name} went on purpose; what it held is given back"
+            return Report(ending=Ending.FAILED, kind="node_left", error=words)
+        words = "its process died; `campaign logs` knows its last words" if died else words
         return Report(ending=Ending.FAILED, kind="actor_died", error=words)
-    except RayError as error:
-        words = " ".join(str(error).split())[:500]
-        return Report(ending=Ending.FAILED, kind="actor_died", error=words)
-    return report
+
+
+def weights_of(engine: EngineSpec) -> str:
+    """Return the name of what an engine reads from a disk."""
+    model = engine.model
+    return f"{model.name}@{model.commit or model.weights}"

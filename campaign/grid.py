@@ -15,12 +15,13 @@ from itertools import product
 from campaign.catalog import Catalog
 from campaign.fit import Grid, Reason, engine_misfit, workload_misfit
 from campaign.flags import problems as option_problems
+from campaign.keys import Keys
 from campaign.lengths import resolved
 from campaign.points import NGRAM, Models, engines, loadings, workloads
 from campaign.reader import nearest
 from campaign.settings import Axes, Settings
 from db.errors import ConfigError
-from db.identity import engine_digest, task_key
+from db.identity import engine_digest
 from db.records import Board, EngineSpec, Exclusion, ModelSpec, Task, Weights, Workload
 from workers.shapes.shape import Shape, shape_of
 
@@ -231,10 +232,15 @@ def _exclusions(
 def _tasks(
     settings: Settings, chosen: Sequence[tuple[str, EngineSpec, Workload]]
 ) -> Iterator[Task]:
+    """Yield the tasks replicate by replicate, each in an order of its own."""
+    keys = Keys(settings.protocol, settings.reality)
+    endings = [keys.ending(workload) for _, _, workload in chosen]
     for replicate in range(settings.replicates):
-        order = list(chosen)
+        key_of = {digest: keys.of(digest, replicate) for digest in {one[0] for one in chosen}}
+        order = list(range(len(chosen)))
         random.Random(f"{settings.run.seed}:{replicate}").shuffle(order)  # noqa: S311
-        for digest, engine, workload in order:
-            key = task_key(digest, workload, settings.protocol, settings.reality, replicate)
-            yield Task(key=key, engine=engine, workload=workload, protocol=settings.protocol,
-                       reality=settings.reality, replicate=replicate)  # fmt: skip
+        for place in order:
+            digest, engine, workload = chosen[place]
+            yield Task(key=key_of[digest](endings[place]), engine=engine, workload=workload,
+                       protocol=settings.protocol, reality=settings.reality,
+                       replicate=replicate)  # fmt: skip

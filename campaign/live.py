@@ -22,7 +22,10 @@ from rich.text import Text
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Snapshot:
-    """The campaign at one moment. `eta_s` is None until a task has been finished here."""
+    """The campaign at one moment. `eta_s` is None where nothing here can run the rest.
+
+    `ends_s` is the time until the run's deadline, None without one.
+    """
 
     campaign: str
     done: int
@@ -33,6 +36,7 @@ class Snapshot:
     energy_estimated_j: float | None
     reality: str
     eta_s: float | None
+    ends_s: float | None = None
 
     @property
     def total(self) -> int:
@@ -52,7 +56,9 @@ class Snapshot:
     @property
     def words(self) -> str:
         """The numbers as one line."""
-        eta = "" if self.eta_s is None or not self.left else f", ETA {_clock(self.eta_s)}"
+        eta = "" if self.eta_s is None or not self.left else f", ETA {clock(self.eta_s)}"
+        if self.ends_s is not None and self.left:
+            eta += f", ends in {clock(max(self.ends_s, 0.0))}"
         failed = f", {self.failed} failed" if self.failed else ""
         return f"{self.done}/{self.total} done{failed}, {self.left} left{eta}, {self.joules}"
 
@@ -131,7 +137,8 @@ def _si(value: float) -> str:
     return f"{value:.3g} G"
 
 
-def _clock(seconds: float) -> str:
+def clock(seconds: float) -> str:
+    """Return seconds as a clock shows them, hours where there are any."""
     minutes, seconds_left = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02}:{seconds_left:02}" if hours else f"{minutes}:{seconds_left:02}"

@@ -7,8 +7,8 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from campaign.prepare import Campaign
 from campaign.tabular import print_table, say, write_json
+from campaign.work import Campaign
 from db.campaigns import outcome_rows, progress, trouble_rows
 from db.store import Store
 

@@ -50,12 +50,13 @@ KEYS = (
     *(f"{section}.{name}" for section, names in SECTIONS.items() for name in names),
     *(f"meter.gates.{name}" for name in GATES),
 )
-#: Mappings whose keys are the user's own.
+#: Mappings that may be set whole: their keys are the user's own, or checked with the values.
 OPEN = (
     "engine.options",
     "blocks",
     "cluster.boards",
     "meter.calibration",
+    "meter.goodput",
     "run.price_per_gpu_hour",
 )
 

@@ -9,11 +9,11 @@ from __future__ import annotations
 import argparse
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from campaign.catalog import Catalog, load_catalog
-from campaign.commits import hub_models, resolve
+from campaign.commits import Commits, hub_models, resolve
 from campaign.config import load
 from campaign.fit import require_runnable
 from campaign.grid import expand
@@ -25,10 +25,11 @@ from campaign.storeroom import is_there
 from campaign.tabular import count_of, say, write_json
 from db.campaigns import frozen_commits
 from db.embedded import default_folder
-from db.errors import CampaignError, ConfigError, EngineFault
+from db.errors import CampaignError, EngineFault
 from db.place import Place, opened
 from db.records import EngineSpec, ModelSpec, Weights
 from workers.costs.roofline import weight_bytes
+from workers.engines.quantize import FORM_BYTES, form_of
 from workers.engines.registry import why_absent
 from workers.engines.weights import materialize
 from workers.shapes.shape import precision, shape_of
@@ -36,19 +37,22 @@ from workers.shapes.shape import precision, shape_of
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Wanted:
-    """Weights that some engine loads; `dtype` is theirs where they are drawn."""
+    """Weights that some engine loads.
+
+    Where they are drawn, `dtype` is theirs, and `form` how they are quantized, if they are.
+    """
 
     model: ModelSpec
     dtype: str
+    form: str | None
     backend: str
 
     @property
-    def key(self) -> tuple[str, ...]:
+    def key(self) -> tuple[str | None, ...]:
         """What tells two apart on a disk: real weights are the same in every number format."""
-        drawn = self.model.weights is Weights.RANDOM
-        return (
-            (self.model.name, self.dtype) if drawn else (self.model.name, self.model.commit or "")
-        )
+        if self.model.weights is Weights.RANDOM:
+            return self.model.name, self.dtype, self.form
+        return self.model.name, self.model.commit
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -60,15 +64,16 @@ def main(args: argparse.Namespace) -> int:
     settings = load(args.overrides)
     catalog = load_catalog(Path(settings.catalog) if settings.catalog else None)
     here, counts = boards_here(settings, catalog)
-    commits, refused = _commits(settings, catalog)
-    grid = expand(settings, catalog, here, commits)
+    commits = _commits(settings, catalog)
+    grid = expand(settings, catalog, here, commits.known)
     if not grid.tasks:
         require_runnable(grid, counts)
     wanted = _wanted({id(task.engine): task.engine for task in grid.tasks}.values())
     cache = default_folder() / "weights"
     rows = []
     for number, one in enumerate(wanted, 1):
-        rows.append(_brought(one, cache, f"[{number}/{len(wanted)}]", refused.get(one.model.name)))
+        refused = commits.lost.get(one.model.name)
+        rows.append(_brought(one, cache, f"[{number}/{len(wanted)}]", refused))
     failed = sum(row["error"] is not None for row in rows)
     brought = sum(row["brought"] is True for row in rows)
     if args.json:
@@ -78,10 +83,10 @@ def main(args: argparse.Namespace) -> int:
     return CampaignError.exit_code if failed else 0
 
 
-def _commits(settings: Settings, catalog: Catalog) -> tuple[dict[str, str], dict[str, str]]:
-    """Return the commits of hub models, and for those without one what the hub said.
+def _commits(settings: Settings, catalog: Catalog) -> Commits:
+    """Return the commits of hub models; one store is asked, one hub, no more.
 
-    A campaign that is in the store keeps its commits. One store is asked, one hub, no more.
+    A campaign that is in the store keeps its commits.
     """
     names = hub_models(settings, catalog)
     place = Place(url=settings.store.url, folder=settings.store.path)
@@ -89,23 +94,16 @@ def _commits(settings: Settings, catalog: Catalog) -> tuple[dict[str, str], dict
     if names and is_there(place):
         with opened(place) as found:
             frozen = found.store.retrying(lambda c: frozen_commits(c, settings.campaign))
-    commits: dict[str, str] = {}
-    refused: dict[str, str] = {}
-    for name in names:
-        try:
-            commits |= resolve([name], frozen)
-        except ConfigError as error:
-            refused[name] = str(error)
-    return commits, refused
+    return resolve(names, frozen)
 
 
 def _wanted(engines: Iterable[EngineSpec]) -> Sequence[Wanted]:
     """Return what the engines load, drafts included, each once; simulated ones load nothing."""
-    found: dict[tuple[str, ...], Wanted] = {}
+    found: dict[tuple[str | None, ...], Wanted] = {}
     for engine in engines:
-        for model in (engine.model, engine.draft):
+        for model, form in ((engine.model, form_of(engine.quantization)), (engine.draft, None)):
             if model is not None and engine.backend != "simulated":
-                one = Wanted(model=model, dtype=engine.dtype, backend=engine.backend)
+                one = Wanted(model=model, dtype=engine.dtype, form=form, backend=engine.backend)
                 found.setdefault(one.key, one)
     return list(found.values())
 
@@ -125,11 +123,12 @@ def _brought(one: Wanted, cache: Path, place: str, refused: str | None) -> dict[
     held = sum(file.stat().st_size for file in files)
     brought = one.model.folder is None and not files <= before
     error = None if error is None else redact(error)
+    drawn = one.model.weights is Weights.RANDOM
     took = f", {seconds:.1f} s" if brought else ", there already"
     say(f"{place} {error}" if error else f"{place} {_size(held)} in {folder}{took}")
     return {
         "model": one.model.name, "weights": one.model.weights, "commit": one.model.commit,
-        "dtype": one.dtype if one.model.weights is Weights.RANDOM else None,
+        "dtype": one.dtype if drawn else None, "quantization": one.form if drawn else None,
         "folder": None if folder is None else str(folder), "bytes": held or None,
         "brought": brought, "seconds": round(seconds, 3), "error": error,
     }  # fmt: skip
@@ -145,16 +144,21 @@ def _folder(one: Wanted, cache: Path) -> Path:
     absent = why_absent(one.backend) if one.model.weights is Weights.RANDOM else None
     if absent is not None:
         raise EngineFault("unsupported", f"{one.model.name}: {absent}", permanent=True)
-    return materialize(one.model, one.dtype, cache)
+    return materialize(one.model, one.dtype, cache, one.form)
 
 
 def _announced(one: Wanted) -> str:
     """Return what is brought unless it is there, and about how much of it."""
     model = one.model
     shape = shape_of(model.name, model.architecture)
-    size = f", about {_size(weight_bytes(shape, precision(one.dtype)))}" if shape else ""
-    if model.weights is Weights.RANDOM:
-        return f"{model.name}: random weights in {one.dtype}{size}"
+    drawn = model.weights is Weights.RANDOM
+    numbers = precision(one.dtype)
+    if drawn and one.form is not None:
+        numbers = replace(numbers, weight_bytes=FORM_BYTES[one.form])
+    size = f", about {_size(weight_bytes(shape, numbers))}" if shape else ""
+    if drawn:
+        form = f", quantized as {one.form}" if one.form else ""
+        return f"{model.name}: random weights in {one.dtype}{form}{size}"
     if model.folder is not None:
         return f"{model.name}: looking in {model.folder}"
     at = f" at {model.commit[:12]}" if model.commit else ""

@@ -1,4 +1,4 @@
-"""From settings to a campaign in the store: find the boards, expand the grid, enqueue.
+"""From settings to a campaign in the store: expand the grid and enqueue, or find it as it was.
 
 Everything that can be refused is refused here, before anything starts.
 """
@@ -6,24 +6,27 @@ Everything that can be refused is refused here, before anything starts.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
-from pathlib import Path
+from itertools import islice
 from statistics import fmean
 
 from campaign.calibrated import store_corrections
-from campaign.catalog import Catalog, load_catalog
-from campaign.commits import hub_models, resolve
+from campaign.catalog import Catalog
+from campaign.commits import Commits, hub_models, resolve
 from campaign.fit import require_runnable
-from campaign.fleet import LocalBoards
 from campaign.grid import Grid, expand
-from campaign.here import absent_here, boards_here, reality_here, threads_here
 from campaign.hours import Efforts
 from campaign.lengths import keep_traces
+from campaign.news import news
 from campaign.outlook import check_budget, describe
+from campaign.roster import Roster
 from campaign.settings import BudgetSettings, Settings
-from campaign.tabular import count_of
+from campaign.site import Site, look_around
+from campaign.storeroom import is_there
+from campaign.work import Campaign, Work, equipped
 from db.campaigns import (
     create_campaign,
     done_keys,
@@ -34,159 +37,202 @@ from db.campaigns import (
     write_exclusions,
 )
 from db.costs import measured_costs
+from db.editing import edited
 from db.embedded import default_folder
 from db.errors import ConfigError
+from db.grids import Enrolled, Recalled, recall, remember
+from db.leases import LeasePolicy, Leases
 from db.place import Place, opened
-from db.records import Board, EngineSpec, Reality, Task
+from db.records import EngineSpec, Task
 from db.store import Store
 from workers.engines.registry import Limits
-from workers.rig import RigPlan
 
 NO_BUDGET = BudgetSettings(hours=None, gpu_hours=None, kwh=None, price=None)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Work:
-    """An engine of the campaign: how its sessions are equipped, and estimates in seconds.
-
-    `task_s` is the mean of its tasks.
-    """
-
-    engine: EngineSpec
-    rig: RigPlan
-    task_s: float
-    load_s: float
-
-    def fits(self, slots: Mapping[str, int]) -> bool:
-        """Whether a cluster with these boards could ever hold it."""
-        return slots.get(self.engine.board, 0) >= self.engine.board_count
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Campaign:
-    """A campaign in the store; `engines` by their id there.
-
-    `logs` is the folder of its sessions' logs, `news` says where it stands.
-    """
-
-    id: int
-    name: str
-    reality: Reality
-    engines: Mapping[int, Work]
-    boards: LocalBoards
-    logs: Path
-    news: str
+#: Tasks of an engine whose estimates make its mean. They come in a random order.
+SAMPLE = 200
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Prepared:
-    """A grid that something here can run."""
+    """A grid that something here can run, and the commits of its hub models."""
 
-    settings: Settings
+    site: Site
     grid: Grid
-    boards: LocalBoards
-    kinds: Mapping[str, Board]
+    commits: Commits
 
     def enqueue(self, store: Store) -> Campaign:
-        """Write campaign, tasks and exclusions in one transaction; measured tasks stay measured."""
-        settings, grid = self.settings, self.grid
-        folder = default_folder()
+        """Write campaign, tasks and exclusions in one transaction; measured tasks stay measured.
+
+        Engines whose weights cannot be had are quarantined after it, with what the hub said.
+        """
+        settings, grid = self.site.settings, self.grid
         with store.begin() as connection:
             measured = partial(measured_costs, connection)
             efforts = Efforts(grid.boards, store_corrections(grid, measured))
             if settings.budget != NO_BUDGET:
-                done = done_keys(connection, [task.key for task in grid.tasks])
-                plan = describe(settings, grid, self.boards.counts, done, efforts)
+                left = replace(grid, tasks=self._loadable())
+                done = done_keys(connection, [task.key for task in left.tasks])
+                plan = describe(settings, left, self.site.counts, done, efforts)
                 check_budget(settings, plan)
             keep_traces(settings)
             campaign_id = create_campaign(
                 connection, settings.campaign, settings.owner, settings.resolved
             )
-            enqueue(connection, campaign_id, grid.tasks)
+            edit = edited(
+                connection, campaign_id, lambda: enqueue(connection, campaign_id, grid.tasks)
+            )
             write_exclusions(connection, campaign_id, grid.exclusions)
-            engines = {
-                engine_id(connection, tasks[0].engine): self._work(tasks, folder, efforts)
+            engines = [
+                (_enrolled(engine_id(connection, tasks[0].engine), tasks, efforts), tasks[0].engine)
                 for tasks in _by_engine(grid.tasks)
-            }
-            found = progress(connection, campaign_id)
-        states: Counter[str] = Counter()
-        for engine in found.values():
-            states.update(engine.states)
-        return Campaign(
-            id=campaign_id,
-            name=settings.campaign,
-            reality=settings.reality,
-            engines=engines,
-            boards=self.boards,
-            logs=folder / "logs",
-            news=_news(settings.campaign, states, grid),
-        )
+            ]
+            digest = self.site.grid_digest(self.commits)
+            if digest is not None:
+                remember(connection, campaign_id, digest, [enrolled for enrolled, _ in engines])
+        self._quarantine(store, campaign_id, {e.engine_id: spec for e, spec in engines})
+        states = _states(store, campaign_id)
+        words = news(settings.campaign, states, grid.exclusions, self.commits.lost.values())
+        if edit is not None and edit.words:
+            words += f"; the grid was edited: {edit.words}"
+        return _campaign(self.site, campaign_id, engines, words)
 
-    def _work(self, tasks: Sequence[Task], folder: Path, efforts: Efforts) -> Work:
-        """Return how the sessions of these tasks' engine are equipped."""
-        meter, engine = self.settings.meter, tasks[0].engine
-        workloads = [task.workload for task in tasks]
-        limits = Limits(
-            context_tokens=max(w.input_tokens + w.output_tokens for w in workloads),
-            batch_size=max(w.batch_size * w.beams for w in workloads),
-        )
-        return Work(
-            engine=engine,
-            task_s=fmean(efforts.task(task).seconds for task in tasks),
-            load_s=efforts.load(engine, self.settings.protocol).seconds,
-            rig=RigPlan(
-                limits=limits,
-                meters=meter.names,
-                interval_s=meter.interval_s,
-                calibration=meter.calibration,
-                gates=meter.gates,
-                weights_folder=str(folder / "weights"),
-                board=self.kinds.get(engine.board, Board(slug=engine.board)),
-            ),
-        )
+    def _loadable(self) -> tuple[Task, ...]:
+        """Return the tasks of engines whose weights can be had."""
+        return tuple(task for task in self.grid.tasks if self.commits.missing(task.engine) is None)
+
+    def _quarantine(
+        self, store: Store, campaign_id: int, engines: Mapping[int, EngineSpec]
+    ) -> None:
+        """Quarantine the tasks of engines whose weights cannot be had.
+
+        A session that claims one before finds no commit, and does the same.
+        """
+        leases = Leases(store, LeasePolicy())
+        for engine, spec in engines.items():
+            why = self.commits.missing(spec)
+            if why is not None:
+                leases.quarantine_engine(campaign_id, engine, f"engine:missing_weights: {why}")
 
 
-def prepare(settings: Settings, place: Place) -> Prepared:
-    """Expand the grid against what is here; raises Infeasible if nothing of it can run here."""
-    catalog = load_catalog(Path(settings.catalog) if settings.catalog else None)
-    settings = replace(settings, reality=reality_here(settings))
-    here, counts = boards_here(settings, catalog)
-    commits, lost = _commits(settings, catalog, place)
-    grid = expand(settings, catalog, here, commits, absent_here(settings) | lost)
-    if lost and not grid.tasks:
-        raise ConfigError(min(lost.values()))
-    require_runnable(grid, counts)
-    _require_meters(settings, grid)
-    gpus = (
-        0
-        if settings.cluster.kind == "simulated"
-        else sum(count for slug, count in counts.items() if not slug.startswith("cpu:"))
-    )
-    boards = LocalBoards(counts=counts, gpus=gpus, threads=threads_here())
-    kinds = {board.slug: board for board in here}
-    return Prepared(settings=settings, grid=grid, boards=boards, kinds=kinds)
+@contextmanager
+def begun(
+    settings: Settings, place: Place, roster: Roster | None = None
+) -> Iterator[tuple[Store, Campaign]]:
+    """Open the store with the campaign in it; a grid that it knows is not expanded again.
 
-
-def _commits(
-    settings: Settings, catalog: Catalog, place: Place
-) -> tuple[dict[str, str], dict[str, str]]:
-    """Return the commits of real weights, and the models without one with what the hub said.
-
-    Asks store and hub only if there are any.
+    What can be refused is, before a store is made. `roster` are the nodes of a cluster, where one
+    was joined. Raises Infeasible if nothing of the grid can run here.
     """
-    commits: dict[str, str] = {}
-    lost: dict[str, str] = {}
+    site = look_around(settings, roster)
+    commits = _commits(site.settings, site.catalog, place)
+    prepared = None if is_there(place) else _expanded(site, commits)
+    with opened(place) as store:
+        known = store.store
+        campaign = _resumed(site, commits, known) if prepared is None else None
+        if campaign is None:
+            campaign = (prepared or _expanded(site, commits)).enqueue(known)
+        yield known, campaign
+
+
+def prepare(settings: Settings, place: Place, roster: Roster | None = None) -> Prepared:
+    """Expand the grid against what is here; raises Infeasible if nothing of it can run here.
+
+    `roster` are the nodes of a cluster, where one was joined.
+    """
+    site = look_around(settings, roster)
+    return _expanded(site, _commits(site.settings, site.catalog, place))
+
+
+def _expanded(site: Site, commits: Commits) -> Prepared:
+    grid = expand(site.settings, site.catalog, site.here, commits.known, site.absent)
+    require_runnable(grid, site.counts)
+    if commits.away and all(commits.missing(task.engine) for task in grid.tasks):
+        raise ConfigError(min(commits.lost.values()))
+    _require_meters(site.settings, grid)
+    return Prepared(site=site, grid=grid, commits=commits)
+
+
+def _resumed(site: Site, commits: Commits, store: Store) -> Campaign | None:
+    """Return the campaign as an earlier run left it; None where its grid has to be expanded.
+
+    A budget needs every task's estimate, weights that are lost need every engine.
+    """
+    settings, digest = site.settings, site.grid_digest(commits)
+    if digest is None or settings.budget != NO_BUDGET or commits.lost:
+        return None
+    found: Recalled | None = store.retrying(lambda c: recall(c, settings.campaign, digest))
+    if found is None or not any(
+        spec.board_count <= site.counts.get(spec.board, 0) for _, spec in found.engines
+    ):
+        return None
+    folders = {name: model.folder for name, model in site.folders.items()}
+    engines = [(enrolled, _located(spec, folders)) for enrolled, spec in found.engines]
+    words = news(settings.campaign, _states(store, found.id), found.exclusions)
+    return _campaign(site, found.id, engines, words)
+
+
+def _located(engine: EngineSpec, folders: Mapping[str, str | None]) -> EngineSpec:
+    """Return an engine with the folders of this host: no part of its identity, so never stored."""
+    model = replace(engine.model, folder=folders.get(engine.model.name))
+    draft = engine.draft and replace(engine.draft, folder=folders.get(engine.draft.name))
+    return replace(engine, model=model, draft=draft)
+
+
+def _campaign(
+    site: Site, campaign_id: int, engines: Sequence[tuple[Enrolled, EngineSpec]], words: str
+) -> Campaign:
+    settings, home, kinds = site.settings, default_folder(), site.kinds
+    return Campaign(
+        id=campaign_id,
+        name=settings.campaign,
+        reality=settings.reality,
+        engines={
+            found.engine_id: Work(
+                engine=spec,
+                rig=equipped(
+                    settings, kinds, spec,
+                    Limits(context_tokens=found.context_tokens, batch_size=found.batch_size), home,
+                ),
+                task_s=found.task_s,
+                load_s=found.load_s,
+            )
+            for found, spec in engines
+        },
+        boards=site.boards,
+        logs=home / "logs",
+        news=words,
+    )  # fmt: skip
+
+
+def _enrolled(number: int, tasks: Sequence[Task], efforts: Efforts) -> Enrolled:
+    """Return an engine with what its sessions are estimated to take, by a sample of its tasks."""
+    workloads = {id(task.workload): task.workload for task in tasks}.values()
+    return Enrolled(
+        engine_id=number,
+        tasks=len(tasks),
+        task_s=fmean(efforts.task(task).seconds for task in islice(tasks, SAMPLE)),
+        load_s=efforts.load(tasks[0].engine, tasks[0].protocol).seconds,
+        context_tokens=max(w.input_tokens + w.output_tokens for w in workloads),
+        batch_size=max(w.batch_size * w.beams for w in workloads),
+    )
+
+
+def _states(store: Store, campaign_id: int) -> Mapping[str, int]:
+    """Return the tasks of a campaign by state."""
+    states: Counter[str] = Counter()
+    for engine in store.retrying(lambda c: progress(c, campaign_id)).values():
+        states.update(engine.states)
+    return states
+
+
+def _commits(settings: Settings, catalog: Catalog, place: Place) -> Commits:
+    """Return the commits of real weights; asks store and hub only if there are any."""
     names = hub_models(settings, catalog)
     if not names:
-        return commits, lost
+        return Commits()
     with opened(place) as store:
         frozen = store.store.retrying(lambda c: frozen_commits(c, settings.campaign))
-    for name in names:
-        try:
-            commits |= resolve([name], frozen)
-        except ConfigError as error:
-            lost[name] = str(error)
-    return commits, lost
+    return resolve(names, frozen)
 
 
 def _by_engine(tasks: Sequence[Task]) -> list[list[Task]]:
@@ -205,24 +251,3 @@ def _require_meters(settings: Settings, grid: Grid) -> None:
     }
     if blind and "nvml" in settings.meter.names:
         raise ConfigError(f"meter: nvml needs a GPU, and {min(blind)} has none: use meter=auto")
-
-
-def _news(name: str, states: Mapping[str, int], grid: Grid) -> str:
-    """Return where the campaign stands, in a line."""
-    total, done = len(grid.tasks), states.get("done", 0)
-    left = states.get("pending", 0) + states.get("leased", 0)
-    words = [f"{name}: {count_of(total, 'task')}"]
-    words.append(f"{done} already measured" if done else "none measured yet")
-    words.append(f"{left} left" if left else "nothing left to measure")
-    excluded = sum(e.points for e in grid.exclusions)
-    if excluded:
-        words.append(f"{count_of(excluded, 'point')} excluded ({'; '.join(_reasons(grid))})")
-    return ", ".join(words)
-
-
-def _reasons(grid: Grid) -> list[str]:
-    """Return why points are excluded: the detail where it is the same for all of a reason."""
-    details: dict[str, set[str]] = {}
-    for exclusion in grid.exclusions:
-        details.setdefault(exclusion.reason, set()).add(exclusion.detail)
-    return [min(found) if len(found) == 1 else reason for reason, found in sorted(details.items())]

@@ -19,7 +19,10 @@ RATED = ("constant", "poisson", "trace")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StoreSettings:
-    """Where results are kept, and how leases behave. `url` wins over the embedded `path`."""
+    """Where results are kept, and how leases behave. `url` wins over the embedded `path`.
+
+    `patience_s` is how long a run waits for a store that is away.
+    """
 
     url: str | None
     reader_url: str | None
@@ -31,21 +34,27 @@ class StoreSettings:
     max_lost: int
     max_invalid: int
     retry_delay_s: float
+    patience_s: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClusterSettings:
     """Which boards there are: `kind` is local, ray or simulated.
 
-    `boards` maps a slug to the number of boards, where they are declared and not found.
-    `board_wait_s` is how long a session waits for the board lock.
+    `boards` maps a slug to the number of boards, where they are declared and not found; beyond
+    those that are there, an autoscaler may bring them. `isolation` is what a session has for
+    itself, its ``node`` or its ``gpu``. Nodes answer and actors are created within
+    `creation_deadline_s`; a session waits `board_wait_s` for the board lock, and then
+    `empty_wait_s` for others to leave the board.
     """
 
     kind: str
     address: str | None
     boards: Mapping[str, int]
+    isolation: str
     creation_deadline_s: float
     board_wait_s: float
+    empty_wait_s: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,12 +62,15 @@ class MeterSettings:
     """Which meters run (``auto``: every one that works), how often, and the gates' thresholds.
 
     `calibration` maps a GPU's UUID or a board's slug to the relative 95 % accuracy of its sensor.
+    `goodput` are the deadlines that a good request under load meets, milliseconds by their names
+    in ``vllm bench serve --goodput``: they count requests and change nothing that is measured.
     """
 
     names: tuple[str, ...]
     interval_s: float
     calibration: Mapping[str, float]
     gates: Mapping[str, float]
+    goodput: Mapping[str, float]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,13 +79,17 @@ class RunSettings:
 
     `seed` orders the tasks. `price_per_gpu_hour` maps a board's slug to a price in whatever
     currency, `carbon_intensity_g_per_kwh` is that of the electricity; None is not said.
-    `boards_per_node` is what a node of GPUs holds.
+    `boards_per_node` is what a node of GPUs holds. The run is over at `deadline`, a time or
+    seconds from its start, of which it keeps `margin_s` free; SIGTERM lets it work `grace_s` on.
     """
 
     seed: int
     price_per_gpu_hour: Mapping[str, float]
     carbon_intensity_g_per_kwh: float | None
     boards_per_node: int
+    deadline: str | float | None
+    margin_s: float
+    grace_s: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

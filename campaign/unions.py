@@ -1,7 +1,8 @@
 """Several grids as one: the blocks of each, with its own axes laid under them.
 
 Pure, on composed configurations. What a grid says beside its axes, such as a protocol, holds for
-all blocks: where two grids disagree the command line decides, never one of the grids.
+all blocks: where two grids disagree the command line decides, never one of the grids. Facts about
+boards, such as prices, are no disagreement while nobody contradicts them: they are laid together.
 """
 
 from __future__ import annotations
@@ -9,11 +10,11 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Collection, Mapping
 from copy import deepcopy
-from itertools import pairwise
+from itertools import combinations
 
 from campaign.reader import nearest
 from campaign.redaction import redact
-from campaign.tree import Tree, leaves, value_at
+from campaign.tree import Tree, leaves, put, value_at
 from db.errors import ConfigError
 
 #: The parts of a configuration that hold axes.
@@ -21,7 +22,8 @@ AXES = ("model", "weights", "board", "engine", "workload")
 #: What every grid has of its own.
 OWN = ("campaign", "blocks")
 
-
+#: Facts by the name of a board: what one grid alone says of a board holds in the union.
+FACTS = ("cluster.boards", "meter.calibration", "run.price_per_gpu_hour")
 #: As many letters has the name of a campaign.
 MOST_NAME = 63
 #: What says which of its options a group is.
@@ -58,25 +60,48 @@ def united(bare: Tree, grids: Mapping[str, Tree], removed: Collection[str]) -> T
     rest = {name: block for name, block in given.items() if name not in {*blocks, *removed}}
     axes = {key: deepcopy(bare[key]) for key in AXES}
     beside = deepcopy(next(iter(grids.values())))
+    for fact in FACTS:
+        put(beside, fact, {k: v for tree in grids.values() for k, v in _facts(tree, fact).items()})
     return beside | axes | {"blocks": blocks | rest, "campaign": called}
 
 
 def _disagreements(grids: Mapping[str, Tree]) -> list[str]:
     """Return a line for every key beside the axes to which two grids give other values."""
     found: dict[str, str] = {}
-    for (one, tree), (other, also) in pairwise(grids.items()):
+    for (one, tree), (other, also) in combinations(grids.items(), 2):
         mine, theirs = _beside(tree), _beside(also)
         for path in dict.fromkeys((*mine, *theirs)):
             group = path.partition(".")[0]
             option = OPTION.get(group, path)
-            if mine.get(path) == theirs.get(path):
+            if mine.get(path) == theirs.get(path) or _is_addition(path, tree, also):
                 continue
             whole = mine.get(option) != theirs.get(option)
             key, asked = (group, option) if whole and group in OPTION else (path, path)
             a, b = _written(mine.get(asked)), _written(theirs.get(asked))
+            fixes = [f"{key}={text}" for text, there in ((b, asked in theirs), (a, asked in mine))
+                     if there]  # fmt: skip
             found.setdefault(key, f"{key}: grid {one} has {a}, grid {other} {b}; one holds for "
-                             f"both: add {key}={b} or {key}={a}")  # fmt: skip
+                             f"both: add {' or '.join(fixes)}")  # fmt: skip
     return list(found.values())
+
+
+def _facts(tree: Tree, fact: str) -> Mapping[str, object]:
+    found = value_at(tree, fact)
+    return found if isinstance(found, Mapping) else {}
+
+
+def _is_addition(path: str, one: Tree, other: Tree) -> bool:
+    """Whether two grids name boards, and one of them a board that the other says nothing of.
+
+    A grid without boards of a cluster takes those that are found: to that, any board is contrary.
+    """
+    for fact in FACTS:
+        mine, theirs = _facts(one, fact), _facts(other, fact)
+        if path.startswith(f"{fact}."):
+            board = path.removeprefix(f"{fact}.")
+            both_name = bool(mine and theirs) or fact != "cluster.boards"
+            return both_name and not (board in mine and board in theirs)
+    return False
 
 
 def _beside(tree: Tree) -> Tree:

@@ -1,5 +1,9 @@
 -- Enqueueing and progress.
 
+-- name: memory
+-- Bytes to sort a million keys in, instead of on a disk.
+set local work_mem = '256MB';
+
 -- name: stage
 -- A place for the rows of one enqueue.
 create temporary table staged (
@@ -19,21 +23,25 @@ insert into tasks (key, engine_id, protocol_id, input_tokens, output_tokens, bat
 select key, engine_id, protocol_id, input_tokens, output_tokens, batch_size, workload, reality,
        replicate, ordinal
   from staged
- order by key, ordinal
+ order by key collate "C", ordinal
     on conflict (key) do nothing;
 
 -- name: ask_for
--- The campaign asks for the staged tasks, and for nothing else from now on; results stay.
+-- The campaign asks for the staged tasks, and for nothing else from now on; results stay. Nobody
+-- else can do so at the same time: its row is held since create_campaign.
 with asked as (
-    select t.id from staged s join tasks t using (key)
+    select distinct t.id from staged s join tasks t using (key)
 ), dropped as (
     delete from campaign_tasks c
      where c.campaign_id = %(campaign_id)s
        and not exists (select from asked where asked.id = c.task_id)
 )
 insert into campaign_tasks (campaign_id, task_id)
-select %(campaign_id)s, id from asked
-    on conflict do nothing;
+select %(campaign_id)s, a.id
+  from asked a
+ where not exists (select from campaign_tasks c
+                    where c.campaign_id = %(campaign_id)s and c.task_id = a.id)
+ order by a.id;
 
 -- name: unstage
 -- The place is free for another enqueue of the same transaction.

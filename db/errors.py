@@ -3,7 +3,8 @@
 CampaignError
 ├── ConfigError         the input is wrong: one line, nothing was started (exit 2)
 ├── Infeasible          nothing here can run it, or it exceeds the budget (exit 3)
-├── StoreUnavailable    the store did not answer: retried, then spooled
+├── StoreUnavailable    the store did not answer: waited for, then spooled
+│   └── StoreRefused    it answered and let nobody in; a ConfigError where nothing has begun yet
 ├── NodeUnfit           this machine is not what it claims: it measures nothing
 ├── LeaseLost           somebody else owns the task now: stop, write nothing
 ├── EngineFault         the engine cannot load: its remaining tasks are quarantined
@@ -40,6 +41,13 @@ class StoreUnavailable(CampaignError):
     """The store did not answer; the statement may be repeated."""
 
     exit_code = 2
+
+
+class StoreRefused(StoreUnavailable, ConfigError):
+    """The store does not accept the login, or has no such database.
+
+    Wrong input where a run begins; in the middle of one a password expired, and is waited for.
+    """
 
 
 class NodeUnfit(CampaignError):

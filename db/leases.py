@@ -6,8 +6,10 @@ was lost: it then returns what was decided the first time.
 
 from __future__ import annotations
 
+import time
 import uuid
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,7 +18,7 @@ from sqlalchemy.engine import Connection
 from sqlalchemy.exc import IntegrityError
 
 from db.campaigns import read_protocol
-from db.errors import LeaseLost
+from db.errors import ConfigError, LeaseLost
 from db.readings import Measurement
 from db.records import MeasurementProtocol, Outcome, Reality, TaskState, Workload
 from db.results import write_windows
@@ -25,6 +27,9 @@ from db.store import Store, rows, statements
 from db.workloads import read_workload
 
 SQL = statements("leases.sql")
+
+#: Shorter than this, a gap may be a busy machine.
+SHORTEST_GAP_S = 5.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,16 +69,44 @@ class Leases:
         self._store = store
         self.policy = policy
 
-    def claim(self, campaign_id: int, engine_id: int, session_id: uuid.UUID) -> Claim | None:
-        """Lease the next pending task of an engine; None when there is none now."""
-        try:
-            return self._claim(campaign_id, engine_id, session_id)
-        except IntegrityError:  # opened, its reply lost, and taken back before it was sent again
-            return self._claim(campaign_id, engine_id, session_id)
+    @property
+    def patience_s(self) -> float:
+        """How long a store that is away is waited for."""
+        return self._store.patience_s
 
-    def _claim(self, campaign_id: int, engine_id: int, session_id: uuid.UUID) -> Claim | None:
+    @property
+    def where(self) -> str:
+        """How people know the store."""
+        return self._store.where
+
+    def hasty(self) -> Leases:
+        """Return the same leases, for which nobody waits longer than from beat to beat."""
+        return Leases(self._store.within(self.policy.beat_s), self.policy)
+
+    def claim(
+        self,
+        campaign_id: int,
+        engine_id: int,
+        session_id: uuid.UUID,
+        keys: Sequence[str] | None = None,
+        replicate: int | None = None,
+    ) -> Claim | None:
+        """Lease the next pending task of an engine; None without one.
+
+        Of these `keys` and this `replicate`, where they are given.
+        """
+        wanted = {"keys": None if keys is None else list(keys), "replicate": replicate}
+        try:
+            return self._claim(campaign_id, engine_id, session_id, wanted)
+        except IntegrityError:  # opened, its reply lost, and taken back before it was sent again
+            return self._claim(campaign_id, engine_id, session_id, wanted)
+
+    def _claim(
+        self, campaign_id: int, engine_id: int, session_id: uuid.UUID, wanted: Mapping[str, object]
+    ) -> Claim | None:
         lease_id = uuid.uuid4()
         values = {
+            **wanted,
             "campaign_id": campaign_id,
             "engine_id": engine_id,
             "session_id": session_id,
@@ -128,7 +161,8 @@ class Leases:
     ) -> TaskState | None:
         """Close an attempt without a result; returns the task's state, None if no longer ours.
 
-        The windows of a voided measurement are kept with the attempt.
+        The windows of a voided measurement are kept with the attempt, also where it comes so late
+        that it is superseded.
         """
         policy = self.policy
         values = {
@@ -144,15 +178,24 @@ class Leases:
         }
 
         def work(connection: Connection) -> TaskState | None:
+            rows(connection, SQL["hold"], {"lease_id": lease_id})
             closed = rows(connection, SQL["give_back"], values)
             if not closed:
                 decided = _decided(connection, lease_id)
                 return TaskState(decided.state) if decided.outcome == outcome else None
             if measurement is not None:
                 write_windows(connection, measurement.windows, session_id, closed[0].id)
-            return TaskState(closed[0].state)
+            return None if closed[0].state is None else TaskState(closed[0].state)
 
         return self._store.retrying(work)
+
+    def require(self, lease_id: uuid.UUID, session_id: uuid.UUID, key: str) -> None:
+        """Raise LeaseLost unless this session opened an attempt of this task with the lease."""
+        known = self._send("known", {"lease_id": lease_id})
+        if not known:
+            raise LeaseLost(f"no attempt was ever opened with lease {lease_id}")
+        if (known[0].session_id, known[0].key) != (session_id, key):
+            raise LeaseLost(f"lease {lease_id} opened an attempt of {known[0].key}, not of {key}")
 
     def reap(self) -> int:
         """Take back expired leases; returns how many."""
@@ -188,6 +231,39 @@ class Leases:
 
     def _send(self, name: str, values: dict[str, Any]) -> list[Any]:
         return self._store.retrying(lambda connection: rows(connection, SQL[name], values))
+
+
+@contextmanager
+def refusals() -> Iterator[None]:
+    """Turn what the store's own rules refuse of a foreign row into a ConfigError of one line."""
+    try:
+        yield
+    except sa.exc.StatementError as error:
+        words = str(error.orig or error).partition("\n")[0]
+        raise ConfigError(f"the store refuses it: {words[:300]}") from error
+
+
+class Presence:
+    """For how long the store has answered without a gap, by a clock of this process.
+
+    After a gap as long as a lease every lease has expired, and the living need time to beat before
+    anybody takes theirs back.
+    """
+
+    def __init__(self, policy: LeasePolicy, now_s: Callable[[], float] = time.monotonic) -> None:
+        """Derive from the policy what a gap is; nothing has answered yet."""
+        self._gap_s = max((policy.lease_s - policy.beat_s) / 2, SHORTEST_GAP_S)
+        self._lease_s = policy.lease_s
+        self._now_s = now_s
+        self._since_s = self._last_s = now_s()
+
+    def lasts(self) -> bool:
+        """Note that the store has just answered; returns whether it has for one lease."""
+        now_s = self._now_s()
+        if now_s - self._last_s > self._gap_s:
+            self._since_s = now_s
+        self._last_s = now_s
+        return now_s - self._since_s >= self._lease_s
 
 
 def _claim(connection: Connection, row: sa.Row[Any], lease_id: uuid.UUID) -> Claim:

@@ -7,7 +7,7 @@
 
 -- name: claim
 -- Lease the next task of an engine and open its attempt; the same lease_id sent again gets the same
--- task.
+-- task. With keys, none but these are leased; with a replicate, none of another.
 with mine as (
     select t.* from tasks t where t.lease_id = %(lease_id)s and t.state = 'leased'
 ), next as (
@@ -16,6 +16,8 @@ with mine as (
      where t.engine_id = %(engine_id)s
        and t.state = 'pending'
        and (t.not_before is null or t.not_before <= now())
+       and (%(keys)s::text[] is null or t.key = any(%(keys)s::text[]))
+       and t.replicate = coalesce(%(replicate)s, t.replicate)
        and exists (select from campaign_tasks c
                     where c.task_id = t.id and c.campaign_id = %(campaign_id)s)
        and not exists (select from mine)
@@ -67,31 +69,50 @@ select a.outcome, case when t.attempts = a.number then t.state else 'pending' en
   from attempts a join tasks t on t.id = a.task_id
  where a.lease_id = %(lease_id)s;
 
+-- name: hold
+-- Wait for the task of a lease, so that the next statement sees what became of its attempt.
+select id from tasks where lease_id = %(lease_id)s for no key update;
+
 -- name: give_back
--- Close an attempt without a result (faulted, invalid or released) and settle its task.
+-- Close an attempt without a result (faulted, invalid or released) and settle its task. Late, after
+-- reap, bury or release, it counts as what it was and no longer as a loss, while nobody else has
+-- begun; after that it is superseded and counts nothing. A task that was taken out for another
+-- reason stays out.
 with settled as (
     update tasks t
        set faults = t.faults + (%(outcome)s::text = 'faulted')::int,
            invalids = t.invalids + (%(outcome)s::text = 'invalid')::int,
+           losses = greatest(t.losses - (a.outcome is not distinct from 'lost')::int, 0),
            lease_id = case when %(outcome)s::text = 'released' then t.lease_id end,
            lease_expires_at = null,
            (state, reason, not_before) = (
-               select case when ends then 'quarantined' else 'pending' end,
-                      case when ends then concat_ws(':', %(outcome)s::text, %(kind)s::text) end,
-                      case when not ends then now() + make_interval(secs => %(delay_s)s) end
-                 from (select %(permanent)s::bool
+               select case when out then t.state when ends then 'quarantined' else 'pending' end,
+                      case when out then t.reason
+                           when ends then concat_ws(':', %(outcome)s::text, %(kind)s::text) end,
+                      case when not out and not ends
+                           then now() + make_interval(secs => %(delay_s)s) end
+                 from (select t.reason <> 'lost' is true,
+                              %(permanent)s::bool
                            or (%(outcome)s::text = 'faulted' and t.faults + 1 >= %(max_faults)s)
                            or (%(outcome)s::text = 'invalid' and t.invalids + 1 >= %(max_invalid)s)
-                      ) budget (ends))
-     where t.lease_id = %(lease_id)s and t.state = 'leased'
+                      ) budget (out, ends))
+      from attempts a
+     where t.lease_id = %(lease_id)s and t.state <> 'done'
+       and a.lease_id = t.lease_id and a.outcome is distinct from %(outcome)s::text
  returning t.id, t.state
 )
 update attempts a
-   set outcome = %(outcome)s::text, closed_at = now(), kind = %(kind)s::text, error = %(error)s,
-       marks = %(marks)s
-  from settled
- where a.lease_id = %(lease_id)s and a.outcome is null
-returning a.id, settled.state;
+   set outcome = case when exists (select from settled) then %(outcome)s::text
+                      else 'superseded' end,
+       closed_at = now(), kind = %(kind)s::text, error = %(error)s, marks = %(marks)s
+ where a.lease_id = %(lease_id)s and a.outcome is distinct from %(outcome)s::text
+   and (a.outcome is null or a.outcome in ('lost', 'released'))
+returning a.id, (select state from settled) as state;
+
+-- name: known
+-- Whose attempt a lease opened: its session and its task.
+select a.session_id, t.key from attempts a join tasks t on t.id = a.task_id
+ where a.lease_id = %(lease_id)s;
 
 -- name: reap
 -- Take back leases that expired, once the server has been up for one lease, and count the losses.

@@ -20,12 +20,14 @@ from db.store import Store
 class Place:
     """`url` names a server (no password inside); without it the embedded store in `folder`.
 
-    `reader_url` is the login without rights that `query` uses on a server of one's own.
+    `reader_url` is the login without rights that `query` uses on a server of one's own,
+    `patience_s` how long a store that is away is waited for.
     """
 
     url: str | None = None
     reader_url: str | None = None
     folder: str | None = None
+    patience_s: float = 60.0
 
     @property
     def embedded_folder(self) -> Path:
@@ -51,7 +53,7 @@ def opened(place: Place, *, upgrade: bool = False) -> Iterator[OpenStore]:
     its last user leaves.
     """
     if place.url is not None:
-        store = Store(place.url)
+        store = Store(place.url, patience_s=place.patience_s)
         try:
             schema.upgrade(store) if upgrade else schema.check(store)
             yield OpenStore(store=store, url=store.url, reader_url=place.reader_url, embedded=None)
@@ -60,7 +62,7 @@ def opened(place: Place, *, upgrade: bool = False) -> Iterator[OpenStore]:
         return
     embedded = EmbeddedPostgres(place.embedded_folder)
     with embedded:
-        store = Store(embedded.owner_url(), revive=embedded.ensure)
+        store = Store(embedded.owner_url(), revive=embedded.ensure, patience_s=place.patience_s)
         try:
             if upgrade or not schema.is_current(store):
                 schema.upgrade(store)

@@ -14,6 +14,7 @@ from uuid import UUID
 
 from sqlalchemy.engine import Connection
 
+from db.grids import Pacing, pacing
 from db.records import Reality, TaskState
 from db.store import Store, rows, statements
 
@@ -45,6 +46,7 @@ class EngineStanding:
     `excluded` are tasks that a run found infeasible, with their reasons in `exclusions`.
     """
 
+    engine_id: int
     engine: str
     done: int
     left: int
@@ -118,6 +120,13 @@ def standing(connection: Connection, campaign: Named, *, newest: int) -> Standin
     )
 
 
+def paced_standing(
+    connection: Connection, campaign: Named, *, newest: int
+) -> tuple[Standing, Pacing]:
+    """Return how a campaign stands, and what tells how long the rest will take."""
+    return standing(connection, campaign, newest=newest), pacing(connection, campaign.id)
+
+
 def find(connection: Connection, prefix: str) -> tuple[list[Row], list[Row]]:
     """Return the tasks whose key, and the sessions whose id, begins with `prefix` (at most 5)."""
     key = prefix if prefix.startswith("v") else f"v1:{prefix}"
@@ -152,6 +161,7 @@ def _engine(found: Sequence[Any]) -> EngineStanding:
         return {row.reason: row.tasks for row in found if row.state == state}
 
     return EngineStanding(
+        engine_id=first.engine_id,
         engine=f"{first.backend} {first.model}{tp} on {first.board}",
         done=of(TaskState.DONE),
         left=of(TaskState.PENDING, TaskState.LEASED),

@@ -35,8 +35,8 @@ select w.reality, sum(w.energy_j) as energy_j, sum(w.energy_estimated_j) as ener
 
 -- name: running
 -- Sessions of a campaign that have not ended, and the tasks they hold now.
-select s.id as session_id, s.host, s.boot, s.pid, s.pid_started_s, s.started_at, s.meter,
-       s.gpu_uuids, e.backend, e.model, e.board,
+select s.id as session_id, s.engine_id, s.host, s.boot, s.pid, s.pid_started_s, s.started_at,
+       s.meter, s.gpu_uuids, e.backend, e.model, e.board, e.board_count,
        (select count(*)::int from attempts a where a.session_id = s.id and a.outcome is null)
            as leased
   from sessions s join engines e on e.id = s.engine_id

@@ -8,11 +8,14 @@ while something is measured.
 from __future__ import annotations
 
 import logging
+import os
+import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from copy import copy
 from functools import cache
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Self, TypeVar
 
 import psycopg
 import sqlalchemy as sa
@@ -22,15 +25,44 @@ from tenacity import (
     Retrying,
     retry_if_exception_type,
     stop_after_delay,
+    stop_all,
+    stop_any,
+    stop_when_event_set,
     wait_random_exponential,
 )
 
-from db.errors import ConfigError, StoreUnavailable
+from db.errors import ConfigError, StoreRefused, StoreUnavailable
 
 log = logging.getLogger("campaign.store")
 T = TypeVar("T")
 
 FOLDER = Path(__file__).parent
+
+#: The longest wait of somebody who was told to hurry, seconds.
+HURRY_S = 10.0
+#: A server that vanished from the network is noticed within half a minute, not a quarter of an
+#: hour. libpq's own parameters, in seconds and milliseconds.
+CONNECTING = {
+    "connect_timeout": 10,
+    "application_name": "campaign",
+    "keepalives_idle": 10,
+    "keepalives_interval": 5,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 30_000,
+}
+#: How libpq and Postgres say that a login is not accepted (any more).
+REFUSED = (
+    "authentication failed",
+    "no password supplied",
+    "is not permitted to log in",
+    "no pg_hba.conf entry",
+    "certificate expired",
+    "certificate has expired",
+)
+#: SQLSTATE of what the login has no right to.
+FORBIDDEN = "42501"
+#: SQLSTATE of a write to a server that became a standby.
+READ_ONLY = "25006"
 
 
 @cache
@@ -58,7 +90,7 @@ class Store:
     `where` is how people know it.
 
     `revive` is called between retries when the server does not answer; the embedded store
-    starts itself again there.
+    starts itself again there. While `hurry` is set nobody waits long for a store that is away.
     """
 
     def __init__(
@@ -78,14 +110,21 @@ class Store:
         self.url = parsed.render_as_string(hide_password=False)
         self.where = known_as(self.url)
         self._revive = revive
-        self._patience_s = patience_s
+        self.patience_s = patience_s
+        self.hurry = threading.Event()
         self._waits_for = ""
         self._engine = sa.create_engine(
             parsed,
             pool_size=4,
             max_overflow=8,
-            connect_args={"connect_timeout": 10, "application_name": "campaign"},
+            connect_args=CONNECTING,
         )
+
+    def within(self, patience_s: float) -> Self:
+        """Return the same store, pool and all, for which nobody waits longer than that."""
+        other = copy(self)
+        other.patience_s = min(patience_s, self.patience_s)
+        return other
 
     @contextmanager
     def begin(self) -> Iterator[Connection]:
@@ -98,7 +137,10 @@ class Store:
         attempts = Retrying(
             retry=retry_if_exception_type(StoreUnavailable),
             wait=wait_random_exponential(multiplier=0.1, max=5.0),
-            stop=stop_after_delay(self._patience_s),
+            stop=stop_any(
+                stop_after_delay(self.patience_s),
+                stop_all(stop_when_event_set(self.hurry), stop_after_delay(HURRY_S)),
+            ),
             before_sleep=self._wait,
             reraise=True,
         )
@@ -108,7 +150,9 @@ class Store:
                     self._revive()
                 with self.begin() as connection:
                     result = work(connection)
-                self._waits_for = ""
+                if self._waits_for:
+                    log.warning("the store %s answers again", self.where)
+                    self._waits_for = ""
                 return result
         raise AssertionError("unreachable: the last attempt returns or raises")
 
@@ -117,7 +161,7 @@ class Store:
         trouble = str(state.outcome.exception()) if state.outcome else ""
         if trouble != self._waits_for:
             self._waits_for = trouble
-            log.warning("%s (trying again for %.0f s)", trouble, self._patience_s)
+            log.warning("%s (trying again for %.0f s)", trouble, self.patience_s)
 
     def close(self) -> None:
         """Close the pool's connections."""
@@ -136,22 +180,40 @@ def _translated(url: str) -> Iterator[None]:
         yield
     except (sa.exc.OperationalError, sa.exc.InterfaceError) as error:
         raise _explained(url, error.orig or error) from error
+    except sa.exc.InternalError as error:
+        if getattr(error.orig, "sqlstate", None) != READ_ONLY:
+            raise
+        raise _explained(url, error.orig or error) from error
+    except sa.exc.ProgrammingError as error:
+        if getattr(error.orig, "sqlstate", None) != FORBIDDEN:
+            raise
+        words = str(error.orig).splitlines()[0]
+        raise ConfigError(
+            f"the login of the store {known_as(url)} may not do that ({words}): `db upgrade` is "
+            "for the owner; after it, run deploy/roles.sql again"
+        ) from error
     except psycopg.OperationalError as error:
         raise _explained(url, error) from error
 
 
-def _explained(url: str, error: BaseException) -> Exception:
+def _explained(url: str, error: BaseException) -> StoreUnavailable:
     words = " ".join(str(error).split())
     where = known_as(url)
-    if "password authentication failed" in words or "no password supplied" in words:
-        return ConfigError(
-            f"the store {where} refused the login: put the password into a PGPASSFILE "
-            "(0600, host:port:database:user:password) or a ~/.pg_service.conf"
+    if any(refusal in words for refusal in REFUSED):
+        file = os.environ.get("PGPASSFILE", "~/.pgpass, or one named by PGPASSFILE")
+        return StoreRefused(
+            f"the store {where} refused the login ({_refusal(words)}): put a valid password into "
+            f"{file} (0600, host:port:database:user:password) or a ~/.pg_service.conf"
         )
     if "does not exist" in words and ("database" in words or "role" in words):
         fix = "create it, or correct store.url"
-        return ConfigError(f"the store {where} has no such database or role ({words}): {fix}")
+        return StoreRefused(f"the store {where} has no such database or role ({words}): {fix}")
     if "No space left on device" in words or getattr(error, "sqlstate", None) == "53100":
         return StoreUnavailable(f"the disk of the store {where} is full: free space and run again")
     fix = "start its server, or correct store.url"
     return StoreUnavailable(f"the store {where} does not answer ({words}): {fix}")
+
+
+def _refusal(words: str) -> str:
+    """Return what the server itself said, without the addresses that were tried."""
+    return words.rpartition("FATAL: ")[2].strip()

@@ -1,9 +1,11 @@
-"""Writes conf/flags: the options of each backend by name, type and default, as installed here.
+"""Writes conf/flags: the options of each backend, as installed here: name, type, default, range.
 
     python deploy/flags.py
 
 Of vLLM the fields of its EngineArgs, and those of its speculative configuration that are options
-of ours. A test writes the same again and compares: whoever moves to another version runs this.
+of ours; the range of a number is what the configuration that it goes into is declared with. What
+an engine checks elsewhere stands in conf/flags/bounds.csv, by hand. A test writes the same again
+and compares: whoever moves to another version runs this.
 """
 
 from __future__ import annotations
@@ -17,17 +19,19 @@ import os
 import sys
 import types
 import typing
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 FOLDER = ROOT / "conf" / "flags"
 _TRANSFORMERS = {
     "attn_implementation": "str|none",
-    "cache_implementation": "str|none",
     "torch_compile": "bool",
 }
-_UNSET = {"str|none": "null", "bool": "false"}
+_UNSET = {"bool": "false"}
+#: The columns of a range, as annotated types call what they hold.
+_BOUNDS = {"least": "ge", "above": "gt", "most": "le", "below": "lt", "step": "multiple_of"}
+_HEAD = ("name", "type", "default", *_BOUNDS)
 _WORDS = {bool: "bool", int: "int", float: "float", str: "str", type(None): "none"}
 
 
@@ -53,7 +57,42 @@ def vllm_table() -> dict[str, str]:
     of_engine = [f for f in dataclasses.fields(EngineArgs) if not f.name.startswith("_")]
     of_drafts = [f for f in dataclasses.fields(SpeculativeConfig) if f.name in SPECULATIVE]
     version = vllm.__version__.partition("+")[0]
-    return {f"vllm-{version}.csv": _csv((*of_engine, *of_drafts))}
+    bounds = _bounds_of_engine() | {f.name: _bounds(SpeculativeConfig, f.name) for f in of_drafts}
+    return {f"vllm-{version}.csv": _csv((*of_engine, *of_drafts), bounds=bounds)}
+
+
+def _bounds_of_engine() -> dict[str, dict[str, str]]:
+    """Return the ranges of EngineArgs' fields: each is declared in one of vLLM's configurations."""
+    from vllm.config import SpeculativeConfig, VllmConfig
+
+    found: dict[str, dict[str, str]] = {}
+    for part in sorted(_parts(VllmConfig) - {SpeculativeConfig}, key=lambda each: each.__name__):
+        for field in dataclasses.fields(part):
+            bounds = _bounds(part, field.name)
+            if bounds and found.setdefault(field.name, bounds) != bounds:
+                raise SystemExit(f"{field.name}: two configurations of vLLM bound it differently")
+    return found
+
+
+def _parts(whole: type) -> set[type]:
+    """Return the configurations that a configuration is made of, at any depth."""
+    found: set[type] = set()
+    left: list[object] = [whole]
+    while left:
+        hint = left.pop()
+        left += typing.get_args(hint)
+        if isinstance(hint, type) and dataclasses.is_dataclass(hint) and hint not in found:
+            found.add(hint)
+            left += typing.get_type_hints(hint, include_extras=True).values()
+    return found
+
+
+def _bounds(config: type, name: str) -> dict[str, str]:
+    """Return what a configuration bounds a number by, by column."""
+    field = getattr(config, "__pydantic_fields__", {}).get(name)
+    said = {column: getattr(part, word) for part in getattr(field, "metadata", ())
+            for column, word in _BOUNDS.items() if hasattr(part, word)}  # fmt: skip
+    return {column: f"{bound:g}" for column, bound in said.items()}
 
 
 def transformers_table() -> str:
@@ -61,13 +100,14 @@ def transformers_table() -> str:
 
     Its options are arguments of functions that take any, so that their types are said here.
     """
+    from transformers.generation.configuration_utils import ALL_CACHE_IMPLEMENTATIONS
+
     from workers.engines import transformers as adapter
 
+    caches = "|".join(map(json.dumps, sorted(ALL_CACHE_IMPLEMENTATIONS)))
+    types_ = _TRANSFORMERS | {"cache_implementation": f"{caches}|none"}
     names = adapter._LOADING | adapter._GENERATING | adapter._OWN  # noqa: SLF001 - ours
-    lines = [
-        f"{name},{_TRANSFORMERS[name]},{_UNSET[_TRANSFORMERS[name]]}" for name in sorted(names)
-    ]
-    return "\n".join(("name,type,default", *lines, ""))
+    return _written([n, types_[n], _UNSET.get(types_[n], "null")] for n in sorted(names))
 
 
 def simulated_table() -> str:
@@ -79,14 +119,25 @@ def simulated_table() -> str:
 
 
 def _csv(
-    fields: tuple[dataclasses.Field[object], ...], hints: dict[str, object] | None = None
+    fields: tuple[dataclasses.Field[object], ...],
+    hints: Mapping[str, object] | None = None,
+    bounds: Mapping[str, Mapping[str, str]] | None = None,
 ) -> str:
+    rows = []
+    for field in sorted(fields, key=lambda f: f.name):
+        words = "|".join(dict.fromkeys(_words((hints or {}).get(field.name, field.type))))
+        numeric = {"int", "float"} & {*words.split("|")}
+        said = (bounds or {}).get(field.name, {}) if numeric else {}
+        rows.append([field.name, words, _default(field), *(said.get(c, "") for c in _BOUNDS)])
+    return _written(rows)
+
+
+def _written(rows: Iterable[Sequence[str]]) -> str:
+    """Return a table as CSV; rows that say less end in empty columns."""
     out = io.StringIO()
     lines = csv.writer(out, lineterminator="\n")
-    lines.writerow(["name", "type", "default"])
-    for field in sorted(fields, key=lambda f: f.name):
-        hint = (hints or {}).get(field.name, field.type)
-        lines.writerow([field.name, "|".join(dict.fromkeys(_words(hint))), _default(field)])
+    lines.writerow(_HEAD)
+    lines.writerows([*row, *[""] * (len(_HEAD) - len(row))] for row in rows)
     return out.getvalue()
 
 

@@ -1,87 +1,158 @@
 """One claimed task at a time, from the claim to its outcome in the store.
 
-Whatever happens to a task is written as an attempt's outcome; only a store that stays away is
-raised. Nothing is written for a lease that was lost.
+Whatever happens to a task is written as an attempt's outcome, and kept in the spool while the
+store is away; only a store that stays away is raised. Nothing is written for a lease that was lost.
 """
 
 from __future__ import annotations
 
 import logging
+import time
 import traceback
 import uuid
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 
-from db.errors import InvalidMeasurement, LeaseLost, StoreUnavailable, TaskFault
-from db.leases import Claim, Leases
+from db.errors import ConfigError, InvalidMeasurement, LeaseLost, StoreUnavailable, TaskFault
+from db.leases import Claim, Leases, refusals
 from db.records import Outcome
+from workers.deadline import Timekeeper
 from workers.heart import Heart
 from workers.killpoints import reach
 from workers.protocol import measure
 from workers.rig import Rig
+from workers.spool import Ended, Spool, send
 from workers.transcript import tail
 
 log = logging.getLogger("campaign.attempts")
 
+#: Seconds that an attempt which hangs has for ending itself, and writing so, before it is ended.
+SLACK_S = 60.0
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+
+@dataclass(slots=True, kw_only=True)
 class Attempts:
-    """The attempts of one session on its rig; `deadline_s` bounds each."""
+    """The attempts of one session on its rig, of one replicate; `deadline_s` bounds each.
+
+    `store` is how people know the store, `spool` keeps what cannot be written, None nothing;
+    `keeper` says what still fits before the end of the session's time.
+    `allow` tells whoever ends a session that hangs how many seconds more this one may take.
+    """
 
     leases: Leases
     rig: Rig
     session_id: uuid.UUID
     deadline_s: float
     transcript: str | None
+    store: str
+    spool: Spool | None
+    keeper: Timekeeper
+    allow: Callable[[float], None]
+    replicate: int | None = field(default=None, init=False)
 
     def next(self, campaign_id: int, engine_id: int) -> Outcome | None:
         """Claim a task, measure it and write how it ended; None if there is none to claim."""
-        claim = self.leases.claim(campaign_id, engine_id, self.session_id)
+        keys = self.keeper.fitting()
+        if keys is not None and not keys:
+            return None
+        self.allow(self.leases.patience_s + SLACK_S)
+        claim = self.leases.claim(campaign_id, engine_id, self.session_id, keys, self.replicate)
         if claim is None:
             return None
+        self.replicate = claim.replicate
+        self.allow(self.deadline_s + SLACK_S)
         reach("claimed")
-        try:
-            return self._measured(claim)
-        except LeaseLost as error:
-            log.warning("lease_lost task=%s %s", claim.key, error)
-            return Outcome.LOST
-        except StoreUnavailable:
-            raise
-        except InvalidMeasurement as invalid:
-            return self._invalid(claim, invalid)
-        except Exception as error:  # noqa: BLE001 - an unknown exception is this task's fault
-            return self._faulted(claim, error)
-
-    def _measured(self, claim: Claim) -> Outcome:
-        with Heart(self.leases, claim, self.session_id, self.deadline_s) as heart:
-            measurement = measure(self.rig, claim, heart.check)
-            reach("measured")
-            outcome = self.leases.finish(claim.lease_id, self.session_id, measurement)
+        began_s = time.monotonic()
+        with Heart(self.leases, self._ended(claim), self.deadline_s, self.spool) as heart:
+            try:
+                ended = self._measured(claim, heart)
+            except LeaseLost as error:
+                log.warning("lease_lost task=%s %s", claim.key, error)
+                return Outcome.LOST
+            heart.rest()  # the deadline is for measuring, not for a store that is away
+            outcome = self._written(ended)
         reach("written")
+        if outcome is Outcome.OK:
+            self.keeper.took(claim.key, time.monotonic() - began_s)
         return outcome
 
-    def _invalid(self, claim: Claim, invalid: InvalidMeasurement) -> Outcome:
-        """Write a voided measurement, with its windows."""
-        self.leases.give_back(
-            claim.lease_id,
-            self.session_id,
-            Outcome.INVALID,
-            kind=invalid.gate,
-            error=str(invalid),
-            measurement=invalid.measurement,
-        )
-        return Outcome.INVALID
+    def _measured(self, claim: Claim, heart: Heart) -> Ended:
+        """Measure; returns how it ended, whatever it was."""
+        ended = self._ended(claim)
+        try:
+            measurement = measure(self.rig, claim, heart.check)
+        except LeaseLost:
+            raise
+        except InvalidMeasurement as invalid:
+            return replace(
+                ended,
+                outcome=Outcome.INVALID,
+                kind=invalid.gate,
+                error=str(invalid),
+                measurement=invalid.measurement,
+            )
+        except Exception as error:  # noqa: BLE001 - an unknown exception is this task's fault
+            return self._fault(ended, error)
+        reach("measured")
+        return replace(ended, outcome=Outcome.OK, measurement=measurement)
 
-    def _faulted(self, claim: Claim, error: Exception) -> Outcome:
-        """Write a fault with its traceback and what the engine printed last."""
+    def _ended(self, claim: Claim) -> Ended:
+        """Return whose attempt it is; how it ends is not known yet."""
+        return Ended(
+            task_id=claim.task_id,
+            key=claim.key,
+            lease_id=claim.lease_id,
+            session_id=self.session_id,
+            outcome=Outcome.FAULTED,
+            store=self.store,
+        )
+
+    def _fault(self, ended: Ended, error: Exception) -> Ended:
+        """Return a fault with its traceback and what the engine printed last."""
         known = error if isinstance(error, TaskFault) else TaskFault("unexpected", str(error))
-        self.leases.give_back(
-            claim.lease_id,
-            self.session_id,
-            Outcome.FAULTED,
+        return replace(
+            ended,
+            outcome=Outcome.FAULTED,
             kind=known.kind,
             error="".join([tail(self.transcript), *traceback.format_exception(error)]),
             permanent=known.permanent,
+            measurement=None,
         )
-        if known.kind == "out_of_memory":
-            self.leases.exclude_larger(claim.task_id)
-        return Outcome.FAULTED
+
+    def _written(self, ended: Ended) -> Outcome:
+        """Write an end; one that the store's rules refuse is a fault of the attempt."""
+        try:
+            with refusals():
+                return self._kept(ended)
+        except StoreUnavailable:
+            raise
+        except ConfigError as error:
+            return self._kept(self._fault(ended, error))
+
+    def _kept(self, ended: Ended) -> Outcome:
+        """Send an end; in the spool, if there is one, as long as the store is away."""
+        try:
+            return send(self.leases.hasty(), ended)
+        except StoreUnavailable as error:
+            path = self._spooled(ended)
+            log.warning("store_away task=%s spooled=%s %s", ended.key, path, error)
+        self.allow(self.leases.patience_s + SLACK_S)
+        try:
+            outcome = send(self.leases, ended)
+        except StoreUnavailable as error:
+            if path is None:
+                raise
+            kept = f"{error}; how the attempt ended is kept in {path}, and the next run sends it"
+            raise StoreUnavailable(kept) from error
+        if path is not None:
+            path.unlink(missing_ok=True)
+        return outcome
+
+    def _spooled(self, ended: Ended) -> Path | None:
+        """Keep an end in the spool; returns its file, None where it cannot be kept."""
+        try:
+            return None if self.spool is None else self.spool.keep(ended)
+        except OSError as error:  # it is still in memory, and the store may come back
+            log.error("not_spooled task=%s %s", ended.key, error)  # noqa: TRY400 - no traceback
+            return None

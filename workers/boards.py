@@ -14,14 +14,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from db.errors import NodeUnfit
-from db.records import Board
 from workers.meters.binding import Gpu, Library, NvmlUnavailable
 from workers.meters.rapl import POWERCAP, RaplMeter
 
 CPUINFO = Path("/proc/cpuinfo")
-#: Watts by which an enforced power limit may differ from the declared one: NVML tells milliwatts.
-LIMIT_TOLERANCE_W = 0.5
 #: Instructions on bfloat16, by their names in /proc/cpuinfo on x86 and ARM.
 BF16_FLAGS = frozenset({"avx512_bf16", "amx_bf16", "bf16"})
 
@@ -108,73 +104,6 @@ def slugify(name: str) -> str:
     """Return a product name in lower case with single hyphens, e.g. ``nvidia-h100-80gb-hbm3``."""
     plain = re.sub(r"\((r|tm|c)\)", " ", name.lower())
     return re.sub(r"[^a-z0-9.]+", "-", plain).strip("-.")
-
-
-def uuids_of(visible: str) -> tuple[str, ...]:
-    """Return the UUIDs named by a CUDA_VISIBLE_DEVICES value: indices, UUIDs or their prefixes.
-
-    Raises NodeUnfit for a MIG instance, for what is not here, and for indices on a machine of
-    unlike GPUs whose CUDA order is not NVML's.
-    """
-    wanted = [part.strip() for part in visible.split(",") if part.strip()]
-    if not wanted:
-        return ()
-    try:
-        with Library() as library:
-            gpus = library.gpus()
-    except NvmlUnavailable as error:
-        raise NodeUnfit(f"NVML is not usable: {error.fix}") from error
-    return tuple(_resolve(part, gpus, visible) for part in wanted)
-
-
-def verify(
-    uuids: tuple[str, ...], board: Board, count: int, power_limit_w: float | None = None
-) -> None:
-    """Raise NodeUnfit unless these GPUs are `count` boards of that exact product, MIG off.
-
-    A scheduler's own label is no identity: it calls unlike boards by one name. `power_limit_w` is
-    the limit that the engine declares: the enforced one must be it. It is never set here.
-    """
-    found = {f.uuid: f for f in discover({board.nvml_name: board.slug} if board.nvml_name else {})}
-    kinds = [found[uuid].slug if uuid in found else "unknown" for uuid in uuids]
-    if kinds != [board.slug] * count:
-        got = ", ".join(kinds) or "no GPU"
-        raise NodeUnfit(f"{count} x {board.slug} is asked for, this session was given {got}")
-    if any(found[uuid].mig for uuid in uuids):
-        raise NodeUnfit(f"MIG is on: the sensors of a {board.slug} cover all its instances")
-    if power_limit_w is not None:
-        for uuid in uuids:
-            _require_limit(found[uuid], power_limit_w)
-
-
-def _require_limit(board: FoundBoard, declared_w: float) -> None:
-    enforced_w = board.power_limit_w
-    if enforced_w is None:
-        raise NodeUnfit(f"{board.uuid} does not say its power limit: engine.power_limit_w cannot "
-                        "be verified")  # fmt: skip
-    if abs(enforced_w - declared_w) > LIMIT_TOLERANCE_W:
-        raise NodeUnfit(
-            f"engine.power_limit_w={declared_w:g} is asked for, {board.uuid} enforces "
-            f"{enforced_w:g} W: nvidia-smi -i {board.index} -pl {declared_w:g} sets it"
-        )
-
-
-def _resolve(part: str, gpus: tuple[Gpu, ...], visible: str) -> str:
-    if part.startswith("MIG"):
-        raise NodeUnfit(f"{part} is a MIG instance: its board's sensors cover all instances; "
-                        "switch MIG off (nvidia-smi -mig 0)")  # fmt: skip
-    if part.isdecimal():
-        found = [g.uuid for g in gpus if g.index == int(part)]
-        unlike = len({g.name for g in gpus}) > 1
-        if unlike and os.environ.get("CUDA_DEVICE_ORDER") != "PCI_BUS_ID":
-            raise NodeUnfit("this machine holds unlike GPUs, which CUDA numbers differently than "
-                            "NVML: export CUDA_DEVICE_ORDER=PCI_BUS_ID")  # fmt: skip
-    else:
-        found = [g.uuid for g in gpus if part.startswith("GPU-") and g.uuid.startswith(part)]
-    if len(found) != 1:
-        raise NodeUnfit(f"CUDA_VISIBLE_DEVICES={visible}: {part} names {len(found)} of the "
-                        f"{len(gpus)} GPUs here")  # fmt: skip
-    return found[0]
 
 
 def diagnose(powercap: Path = POWERCAP) -> tuple[Finding, ...]:

@@ -1,4 +1,6 @@
-"""Which process this is, so that others on its host can tell whether it still lives.
+"""Which process this is, and which processes a signal to all of them leaves alone.
+
+Others on its host can tell whether it still lives.
 
 A pid alone is not enough: it is reused, and containers on one host have pids of their own. The
 boot id, the process namespace and the start time make it unique.
@@ -8,6 +10,9 @@ from __future__ import annotations
 
 import os
 import platform
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import psutil
@@ -39,6 +44,21 @@ def is_alive(pid: int, pid_started_s: float) -> bool:
         return False
     except psutil.AccessDenied:
         return True
+
+
+@contextmanager
+def sheltered() -> Iterator[None]:
+    """Whatever is started inside is not ended by SIGTERM, nor is what it starts.
+
+    `timeout`, Slurm and systemd send the signal to a whole group of processes at once. Who knows
+    what to do about it is the program; what it stands on must outlive its last words. Sent to
+    this process meanwhile, the signal comes afterwards.
+    """
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _started_s(pid: int) -> float:

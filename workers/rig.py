@@ -16,7 +16,7 @@ from workers.meters.accuracy import Accuracy
 from workers.meters.meter import Meter
 from workers.meters.select import open_meter
 from workers.validity import Gates
-from workers.workloads.latency import NO_DEADLINES, Deadlines
+from workers.workloads.latency import NO_DEADLINES, Deadlines, deadlines_of
 from workers.workloads.tracefiles import traces_folder
 
 
@@ -26,7 +26,9 @@ class RigPlan:
 
     `limits` bound the workloads, `meters` are names of the configuration, `interval_s` is the
     time between power samples, `calibration` the relative accuracy of sensors by GPU UUID or board
-    slug, `gates` thresholds by name, `weights_folder` a local cache.
+    slug, `gates` thresholds by name, `weights_folder` a local cache. `goodput` are the deadlines
+    of requests under load, milliseconds by name. `shares_node` says that others may measure on
+    this node meanwhile: its CPU's energy is nobody's then.
     """
 
     limits: Limits
@@ -36,6 +38,8 @@ class RigPlan:
     gates: Mapping[str, float]
     weights_folder: str
     board: Board
+    goodput: Mapping[str, float] = field(default_factory=dict)
+    shares_node: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,7 +74,7 @@ def open_rig(plan: RigPlan, spec: EngineSpec, gpu_uuids: Sequence[str]) -> Rig:
         gpu_uuids,
         interval_s=plan.interval_s,
         accuracy=Accuracy(plan.calibration, board=plan.board.slug),
-        shared=others_measure,
+        shared=(lambda: True) if plan.shares_node else others_measure,
     )
     return _rig(plan, spec, engine, meter, MonotonicClock())
 
@@ -89,4 +93,5 @@ def _rig(plan: RigPlan, spec: EngineSpec, engine: Engine, meter: Meter, clock: C
         step_tokens=step_tokens if isinstance(step_tokens, int) else None,
         lookahead=spec.speculative_tokens or 0,
         traces=Path(plan.weights_folder).parent / "traces",
+        deadlines=deadlines_of(plan.goodput),
     )

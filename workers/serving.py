@@ -21,7 +21,7 @@ from workers.killpoints import reach
 from workers.phases import MIXED
 from workers.rig import Rig
 from workers.validity import agree, check_cache, check_request
-from workers.workloads.latency import good, latencies
+from workers.workloads.latency import DEADLINES, good, latencies
 from workers.workloads.load import Load
 from workers.workloads.loadgates import BACKLOG
 from workers.workloads.worklist import Worklist
@@ -89,6 +89,8 @@ class Serving:
             message = f"no token came in {reading.duration_s:.1f} s: longer windows, or more load"
             raise InvalidMeasurement("wrong_token_count", message)
         found = latencies(ended)
+        if self.rig.deadlines.any:
+            found[DEADLINES] = self.rig.deadlines.asked_ms
         ttft_s, tpot_s, e2e_s = (
             found[name]["mean"] if name in found else None for name in ("ttft_s", "tpot_s", "e2e_s")
         )

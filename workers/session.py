@@ -11,119 +11,93 @@ import platform
 import threading
 import time
 import traceback
-import uuid
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field, replace
-from enum import StrEnum
+from dataclasses import replace
+from pathlib import Path
 
 from db.campaigns import progress
-from db.errors import CampaignError, EngineFault, NodeUnfit, StoreUnavailable
-from db.leases import LeasePolicy, Leases
-from db.place import Place, opened
+from db.errors import CampaignError, ConfigError, EngineFault, NodeUnfit, StoreUnavailable
+from db.leases import Leases
+from db.place import opened
 from db.readings import Window, WindowKind
-from db.records import EngineSpec, Outcome, Reality
 from db.results import close_session, describe_session, open_session, write_windows
 from db.store import Store
-from workers.attempts import Attempts
+from workers.assignment import Assignment, Ending, Report
+from workers.attempts import SLACK_S, Attempts
 from workers.boardlock import BoardLock
-from workers.boards import verify
+from workers.deadline import Timekeeper
+from workers.group import WrongBoard, verify, wait_until_empty
 from workers.killpoints import reach
 from workers.process import this_process
 from workers.protocol import idle
-from workers.rig import Rig, RigPlan, open_rig
+from workers.rig import Rig, open_rig
+from workers.spool import Spool
 from workers.transcript import tail
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Assignment:
-    """Everything a session needs to know; travels to the actor.
-
-    `idle_s` is the length of the idle windows, `task_deadline_s` bounds an attempt, `lock_wait_s`
-    how long to wait for the board, `transcript` the file that gets what the process prints.
-    """
-
-    session_id: uuid.UUID
-    campaign_id: int
-    engine_id: int
-    engine: EngineSpec
-    reality: Reality
-    place: Place
-    policy: LeasePolicy
-    rig: RigPlan
-    idle_s: float
-    task_deadline_s: float
-    lock_wait_s: float
-    transcript: str | None = None
-
-
-class Ending(StrEnum):
-    """How a session ended; the comment is what the driver does next."""
-
-    DRAINED = "drained"  # no task of the engine is left to claim
-    STOPPED = "stopped"  # asked to: nothing
-    ENGINE_FAILED = "engine_failed"  # try again, or quarantine the engine
-    UNFIT = "unfit"  # never dispatch to this board again in this run
-    STORE_AWAY = "store_away"  # see whether it is away for others too: then nothing is left to do
-    FAILED = "failed"  # a defect: tell the person
-
-
-@dataclass(slots=True, kw_only=True)
-class Report:
-    """What the driver learns of a session; the store has the details."""
-
-    ending: Ending = Ending.DRAINED
-    kind: str | None = None
-    error: str | None = None
-    permanent: bool = False
-    outcomes: dict[str, int] = field(default_factory=dict)
-    load_s: float | None = None
-
-    def count(self, outcome: Outcome) -> None:
-        """Count an attempt by its outcome."""
-        self.outcomes[outcome] = self.outcomes.get(outcome, 0) + 1
 
 
 class Session:
     """Runs one assignment in the calling process and thread."""
 
-    def __init__(self, assignment: Assignment, gpu_uuids: Sequence[str]) -> None:
-        """Name the work and the GPUs of the group; nothing is touched yet."""
+    def __init__(
+        self,
+        assignment: Assignment,
+        gpu_uuids: Sequence[str],
+        idle_uuids: Sequence[str] = (),
+        allow: Callable[[float], None] = lambda _: None,
+    ) -> None:
+        """Name the work and the GPUs of the group; nothing is touched yet.
+
+        `idle_uuids` are GPUs beside it that nobody is to measure on meanwhile; `allow` tells
+        whoever ends a session that hangs how many seconds more this one may take.
+        """
         self._job = assignment
         self._gpu_uuids = tuple(gpu_uuids)
+        self._idle_uuids = tuple(idle_uuids)
+        self._allow = allow
         self._stop = threading.Event()
         self.report = Report()
 
     def stop(self) -> None:
-        """Ask the session to end after the task it is measuring; safe from another thread."""
+        """Ask the session to end after the task it is measuring; safe from another thread.
+
+        What the store does not take then stays in the spool.
+        """
         self._stop.set()
 
     def run(self) -> Report:
         """Hold the board, load, drain, and report; errors end in the report and the store."""
+        job = self._job
+        self._allow(job.lock_wait_s + job.empty_wait_s + job.task_deadline_s + SLACK_S)
         try:
-            with opened(self._job.place) as place:
+            with opened(job.place) as place:
+                place.store.hurry = self._stop
                 self._hold_board(place.store)
         except StoreUnavailable as error:
             self._ended(Ending.STORE_AWAY, error)
+        except NodeUnfit as unfit:
+            self._ended(Ending.UNFIT, unfit)
+        except ConfigError as error:
+            self._ended(Ending.REFUSED, error)
         except CampaignError as error:
             self._ended(Ending.FAILED, error)
         return self.report
 
     def _hold_board(self, store: Store) -> None:
         job = self._job
-        boards = self._gpu_uuids or (job.engine.board,)
-        lock = BoardLock(() if job.engine.backend == "simulated" else boards)
+        claimed = job.engine.backend == "simulated" and not self._gpu_uuids
+        boards = (*self._gpu_uuids, *self._idle_uuids) or (job.engine.board,)
+        lock = BoardLock(() if claimed else boards)
         deadline_s = time.monotonic() + job.lock_wait_s
         while not lock.acquire():
             if self._stop.is_set() or not self._claimable(store):
                 return
             if time.monotonic() > deadline_s:
-                message = f"{job.engine.board} is held by another session of this host"
-                self._ended(Ending.UNFIT, NodeUnfit(message))
-                return
+                raise NodeUnfit(f"{job.engine.board} is held by another session of this host")
             time.sleep(0.2)
         try:
             if self._claimable(store):
+                wait_until_empty(self._gpu_uuids, job.empty_wait_s)
                 self._hold_engine(store)
         finally:
             lock.release()
@@ -149,6 +123,7 @@ class Session:
         except NodeUnfit as unfit:
             outcome, words = "failed", str(unfit)
             self._ended(Ending.UNFIT, unfit)
+            self.report.kind = "wrong_board" if isinstance(unfit, WrongBoard) else None
         except StoreUnavailable:
             raise  # whoever finds the session's process gone closes its row
         except Exception as error:  # noqa: BLE001 - a defect: written with its traceback
@@ -177,7 +152,8 @@ class Session:
     def _open_rig(self, stack: ExitStack) -> Rig:
         """Open engine and meter on the board the tasks name, in their reality, or refuse."""
         spec = self._job.engine
-        if spec.backend != "simulated" and not spec.board.startswith("cpu:"):
+        claimed = spec.backend == "simulated" and not self._gpu_uuids
+        if not claimed and not spec.board.startswith("cpu:"):
             verify(self._gpu_uuids, self._job.rig.board, spec.board_count, spec.power_limit_w)
         rig = open_rig(self._job.rig, self._job.engine, self._gpu_uuids)
         stack.callback(rig.meter.shutdown)
@@ -189,6 +165,7 @@ class Session:
     def _load(self, store: Store, rig: Rig) -> None:
         """Meter the empty board, the load and the resident model; write what the engine says."""
         job = self._job
+        self._allow(job.task_deadline_s + SLACK_S)
         windows = [idle(rig, job.idle_s, WindowKind.IDLE_EMPTY)]
         rig.engine.prepare()
         rig.meter.open()
@@ -208,24 +185,35 @@ class Session:
         reach("loaded")
 
     def _drain(self, store: Store, rig: Rig) -> None:
-        """Measure tasks until none remain or the session is asked to stop."""
+        """Measure tasks of one replicate until none remain or the session is asked to stop."""
         job = self._job
+        leases, spool = Leases(store, job.policy), Spool(Path(job.spool)) if job.spool else None
+        keeper = Timekeeper(job.deadline)
+        if spool is not None:
+            spool.deliver(leases, store.where)  # of other sessions on this host
         attempts = Attempts(
-            leases=Leases(store, job.policy),
+            leases=leases,
             rig=rig,
             session_id=job.session_id,
             deadline_s=job.task_deadline_s,
             transcript=job.transcript,
+            store=store.where,
+            spool=spool,
+            keeper=keeper,
+            allow=self._allow,
         )
         while not self._stop.is_set():
             outcome = attempts.next(job.campaign_id, job.engine_id)
             if outcome is None:
                 break
             self.report.count(outcome)
+        self.report.slowness = keeper.slowness
         last = idle(rig, job.idle_s, WindowKind.IDLE_END)
         store.retrying(lambda c: write_windows(c, [last], job.session_id, None))
         if self._stop.is_set():
             self.report.ending = Ending.STOPPED
+        elif keeper.fitting() == [] and self._claimable(store):
+            self.report.ending = Ending.OUT_OF_TIME
 
     def _ended(self, ending: Ending, error: BaseException) -> None:
         self.report.ending = ending

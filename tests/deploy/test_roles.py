@@ -269,6 +269,14 @@ def test_a_worker_runs_a_campaign(server, worked):
         assert connection.execute("select count(*) from measurements").fetchone() == (7,)
 
 
+def test_what_a_worker_may_not_do_is_said_in_one_line(worked):
+    _, store = worked
+    forbidden = pytest.raises(ConfigError, match=r"may not do that .*deploy/roles\.sql")
+    with forbidden as said, store.begin() as connection:
+        connection.exec_driver_sql("drop table windows")
+    assert "\n" not in str(said.value)
+
+
 def explained(connection: psycopg.Connection, statement: str) -> None:
     """Have Postgres plan a statement, which checks every right that running it would need."""
     names = list(dict.fromkeys(re.findall(r"%\((\w+)\)s", statement)))

@@ -37,13 +37,6 @@ def methods(engine: Any) -> set[str]:
     return {type(method).__name__ for method in found if method is not None}
 
 
-def has_four_bits(engine: Any) -> bool:
-    """Whether vLLM's build for this CPU multiplies with weights of four bits."""
-    import torch
-
-    return hasattr(torch.ops._C, "cpu_gemm_wna16")
-
-
 def prompt_logprobs(engine: Any, prompt: Sequence[int]) -> list[float]:
     """The logarithm of the probability of each token of a prompt, after those before it."""
     from vllm import SamplingParams

@@ -8,11 +8,13 @@ from typing import Any
 
 import pytest
 
+from campaign.fit import engine_misfit
 from db.errors import EngineFault, TaskFault
 from db.readings import Reading
 from db.records import Board, EngineSpec, ModelSpec, Reality, Weights, Workload
 from tests.engines.harness import BOARD, spec_of, tiny
-from workers.costs.cost import estimate
+from workers.costs.cost import estimate, numbers_of
+from workers.costs.roofline import weight_bytes
 from workers.engines import simulated
 from workers.engines.engine import alike
 from workers.engines.simulated import BATCH_SPREAD, SimulatedClock, open_simulated
@@ -168,12 +170,23 @@ def test_answers_are_empty_when_told() -> None:
     assert [r.output_tokens for r in engine.generate(alike([[20, 21]] * 2, 4)).requests] == [0, 0]
 
 
-def test_weights_beyond_the_board_s_memory_do_not_load() -> None:
-    small = replace(BOARD, memory_bytes=100_000)
-    engine, _, _ = open_simulated(spec_of("simulated"), small)
+@pytest.mark.parametrize("filled", [0.9, 0.93, 0.99, 1.01, 1000.0])
+def test_what_the_plan_leaves_out_for_its_memory_does_not_load(filled: float) -> None:
+    spec = spec_of("simulated", model=LARGE_MODEL)
+    shape = shape_of("large", LARGE)
+    assert shape is not None
+    memory_bytes = int(weight_bytes(shape, numbers_of(spec)) / filled)
+    board = replace(BOARD, memory_bytes=memory_bytes)
+    engine, _, _ = open_simulated(spec, board)
+    misfit = engine_misfit(spec, board, shape)
+    assert (misfit and misfit[0]) == ("memory" if filled > 0.92 else None)
+    if misfit is None:
+        assert engine.load().resolved["engine"] == "simulated"
+        return
     with pytest.raises(EngineFault) as caught:
         engine.load()
     assert (caught.value.kind, caught.value.permanent) == ("out_of_memory", True)
+    assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize(

@@ -45,6 +45,14 @@ def untied(name: str = "untied", **changes: Any) -> ModelSpec:
     return ModelSpec(name=name, weights=Weights.RANDOM, architecture=shape)
 
 
+#: Its past is a state, of which no token can be taken back.
+MAMBA = ModelSpec(
+    name="state", weights=Weights.RANDOM,
+    architecture={"model_type": "mamba", "hidden_size": 64, "num_hidden_layers": 2,
+                  "state_size": 8, "vocab_size": 1024},
+)  # fmt: skip
+
+
 def other() -> ModelSpec:
     return untied("other", num_hidden_layers=1)
 
@@ -360,8 +368,10 @@ def test_what_a_model_prefers_is_not_what_a_workload_asks(
         (drafted(other(), draft=None), "without a draft"),
         (drafted(other(), speculative_tokens=None), "speculative_tokens"),
         (drafted(other(), speculation="eagle"), "eagle"),
+        ({"model": MAMBA, "speculation": "ngram", "speculative_tokens": 4, "options": {}},
+         "from the state of MambaForCausalLM"),
     ],
-)
+)  # fmt: skip
 def test_what_it_cannot_do_is_a_permanent_fault_of_the_load(
     weights_cache: Path, changes: dict[str, Any], words: str
 ) -> None:

@@ -10,6 +10,7 @@ from db.errors import EngineFault, TaskFault
 from db.readings import Batch
 from tests.engines.harness import LIMITS, Host, HostedEngine, spec_of, tiny
 from workers.engines.engine import GREEDY, Decoding, Request, alike
+from workers.engines.vllm_arguments import has_four_bits
 from workers.workloads.prompts import Prompts
 
 pytestmark = pytest.mark.engines
@@ -237,10 +238,13 @@ def test_a_quantization_of_experts_is_refused_where_there_are_none(host: Host, n
 def test_quantized_layers_compute_what_the_weights_say(
     host: Host, plain: list[float], name: str, method: str
 ) -> None:
+    if name in ("awq", "gptq") and not has_four_bits():
+        with pytest.raises(EngineFault, match="AVX-512") as caught:
+            host.open(spec_of("vllm", quantization=name)).load()
+        assert (caught.value.kind, caught.value.permanent) == ("unsupported", True)
+        return
     with Open(host, quantization=name) as opened:
         assert method in opened.engine.inside("methods")
-        if name in ("awq", "gptq") and not opened.engine.inside("has_four_bits"):
-            pytest.skip("this CPU has no kernel for weights of four bits")
         assert counts(opened.batch((64, 8, 2))) == [(64, 8)] * 2
         found = opened.engine.inside("prompt_logprobs", PROMPT)
     # Close, as steps of 4 or 8 bits leave it, and not the same, as if nothing were quantized.

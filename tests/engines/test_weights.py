@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 import os
 import shutil
@@ -11,15 +12,17 @@ import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
+import psutil
 import pytest
 
 from db.errors import EngineFault
 from db.records import ModelSpec, Weights
 from tests.engines.harness import ROOT, TINY, tiny
 from tests.unit import hub
-from workers.engines import weights
+from workers.engines import snapshot, weights
 from workers.engines.weights import materialize, vocabulary
 
 pytestmark = pytest.mark.engines
@@ -298,12 +301,11 @@ def test_what_a_hub_refuses_is_a_permanent_fault_with_its_words(tmp_path: Path) 
 
 
 @pytest.mark.parametrize("gone", [True, False])
-def test_a_hub_that_is_away_or_busy_may_be_asked_again(
+def test_a_hub_that_is_away_or_busy_is_asked_once_and_may_be_asked_again(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, gone: bool
 ) -> None:
     from huggingface_hub import constants
 
-    monkeypatch.setattr("huggingface_hub.utils._http.time.sleep", lambda _: None)  # its own retries
     model = ModelSpec(name="nobody/nothing-here", weights=Weights.REAL, commit="0" * 40)
     with hub.serving({}) as given:
         given.refused = {model.name: hub.BUSY}
@@ -311,7 +313,84 @@ def test_a_hub_that_is_away_or_busy_may_be_asked_again(
         with pytest.raises(EngineFault) as caught:
             materialize(model, "bfloat16", tmp_path)
     assert (caught.value.kind, caught.value.permanent) == ("missing_weights", False)
-    assert bool(given.asked) != gone
+    assert len(given.asked) == (0 if gone else 1)
+
+
+@pytest.fixture
+def dripping(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[hub.Hub]:
+    """A hub that gives a byte of each file and hangs up; its cache is a folder of this test's."""
+    from huggingface_hub import constants
+
+    with hub.serving({"config.json": b"{}", "model.safetensors": bytes(4_000_000)}) as given:
+        given.dripping = {"a/slow"}
+        for name, value in given.environment(tmp_path).items():
+            monkeypatch.setenv(name, value)
+        monkeypatch.setattr(constants, "ENDPOINT", given.url)
+        monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
+        yield given
+
+
+def test_a_download_that_stands_still_ends_in_one_line_and_leaves_nothing_behind(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, dripping: hub.Hub
+) -> None:
+    """The hub's own tools go on for as long as a byte comes now and then."""
+    monkeypatch.setattr(snapshot, "STALL_S", 4.0)
+    model = ModelSpec(name="a/slow", weights=Weights.REAL, commit=hub.COMMIT)
+    with pytest.raises(EngineFault) as caught:
+        materialize(model, "bfloat16", tmp_path)
+    assert (caught.value.kind, caught.value.permanent) == ("missing_weights", False)
+    assert "less than 1 MB came from" in str(caught.value)
+    assert dripping.url in str(caught.value)
+    assert "\n" not in str(caught.value)
+    assert sum("GET /a/slow" in line for line in dripping.asked) > 2
+    assert list(tmp_path.rglob("*.incomplete")) == []
+    mine = psutil.Process().children(recursive=True)
+    assert [p for p in mine if any("workers.engines.snapshot" in w for w in p.cmdline())] == []
+
+
+def test_a_download_that_moves_is_waited_for(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Bytes of the repository are what counts, not how long it takes."""
+    held = iter(range(0, 9_000_000, 600_000))
+    said = iter([*["waits"] * 12, "done"])
+    monkeypatch.setattr(snapshot, "STALL_S", 2.5)
+    monkeypatch.setattr(snapshot, "_bytes", lambda _: next(held))
+    clock = itertools.count()
+    steady = SimpleNamespace(monotonic=lambda: float(next(clock)))
+    monkeypatch.setattr(snapshot, "time", steady)
+
+    class Child:
+        def communicate(self, timeout: float) -> tuple[str, None]:
+            word = next(said)
+            if word == "waits":
+                raise subprocess.TimeoutExpired("download", timeout)
+            return word, None
+
+    child: Any = Child()
+    assert snapshot._awaited(child, "a/slow", tmp_path) == "done"
+
+
+def test_what_was_fetched_whole_asks_no_hub_and_a_part_of_it_does(tmp_path: Path) -> None:
+    files = {"config.json": b"{}", "model.safetensors": b"\x02" + bytes(7) + b"{}"}
+    with hub.serving(files) as given:
+        given.open = {"a/open"}
+        assert asked_for(given, tmp_path, "a/open") == ["here True"]
+        before = len(given.asked)
+        assert asked_for(given, tmp_path, "a/open") == ["here True"]
+        assert len(given.asked) == before
+        [lost] = tmp_path.rglob("snapshots/*/model.safetensors")
+        lost.unlink()
+        assert asked_for(given, tmp_path, "a/open") == ["here True"]
+        assert lost.exists()
+        assert len(given.asked) > before
+
+
+def test_weights_of_no_known_commit_are_not_loaded(tmp_path: Path) -> None:
+    """Else a row would name a model whose weights nobody can tell."""
+    with pytest.raises(EngineFault, match="commit") as caught:
+        materialize(ModelSpec(name="a/open", weights=Weights.REAL), "bfloat16", tmp_path)
+    assert (caught.value.kind, caught.value.permanent) == ("missing_weights", True)
 
 
 def test_prompts_leave_out_the_special_ids_at_the_end(weights_cache: Path, tmp_path: Path) -> None:

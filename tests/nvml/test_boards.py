@@ -23,7 +23,9 @@ def ask(expression, **environ):
 import dataclasses, json, os
 os.environ.update({environ!r})
 from db.errors import NodeUnfit
+from db.records import Board
 from workers.boards import *
+from workers.group import *
 try:
     found = {expression}
 except NodeUnfit as error:
@@ -170,6 +172,21 @@ def test_a_declared_power_limit_is_the_enforced_one_or_the_node_is_unfit(standin
     for given in (("GPU-1", "GPU-2"), ("GPU-2",)):
         said = verified(given, len(given), limit=350.0)
         assert "power_limit_w=350 is asked for, GPU-2 enforces 700 W: nvidia-smi -i 1" in said
+
+
+def test_half_the_memory_is_another_product(standin):
+    board = "Board(slug='h100-sxm-80gb', nvml_name='NVIDIA H100 80GB HBM3', memory_bytes=80 << 30)"
+    standin(StandinGpu(uuid="GPU-1"), StandinGpu(uuid="GPU-2", memory_mib=40 << 10))
+    assert ask(f"verify(('GPU-1',), {board}, 1)") is None
+    said = ask(f"verify(('GPU-2',), {board}, 1)")
+    assert "a h100-sxm-80gb is sold with 80 GiB, GPU-2 has 40" in said
+
+
+def test_a_board_is_empty_once_nobody_computes_on_it(standin):
+    standin(StandinGpu(uuid=A), StandinGpu(uuid=B, processes=((4242, 1 << 30, 0.0, 0.0),)))
+    assert ask(f"wait_until_empty(({A!r},), 0)") is None
+    assert ask("wait_until_empty((), 0)") is None
+    assert f"in use after 0 s of waiting: {B} by pid 4242" in ask(f"wait_until_empty(({B!r},), 0)")
 
 
 def test_a_board_cut_into_instances_is_not_measured(standin):

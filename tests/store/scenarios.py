@@ -336,6 +336,69 @@ def late_finish_after_its_release(w: World) -> None:
     same((w.state(a.task_id), w.counted()), ("done", [(a.claim.key, 10.0)]))
 
 
+def late_fault_of_an_unclaimed_task(w: World) -> None:
+    """It was not lost, it failed: the loss is taken back, the fault counts."""
+    a = Holder(w, expired=True)
+    same(w.reap(), 1)
+    same(a.fault(w.leases), TaskState.PENDING)
+    same(w.outcomes(a.task_id), ["faulted"])
+    same((w.task(a.task_id).losses, w.task(a.task_id).faults), (0, 1))
+    same(a.fault(w.leases), TaskState.PENDING)  # sent again: once
+    same(w.task(a.task_id).faults, 1)
+    same(a.finish(w.leases), Outcome.FAULTED)
+
+
+def late_void_of_a_quarantined_task(w: World) -> None:
+    """A voided measurement after the last loss that was allowed: tried again, windows kept."""
+    a = Holder(w, expired=True)
+    same(w.reap(max_lost=1), 1)
+    void = Outcome.INVALID
+    done = measurement()
+    given = w.leases.give_back(a.lease, a.session, void, kind="gpu_lost", measurement=done)
+    same(given, TaskState.PENDING)
+    same((w.task(a.task_id).losses, w.task(a.task_id).invalids), (0, 1))
+    same((w.task(a.task_id).reason, w.one("select count(*) from windows")), (None, 1))
+
+
+def late_fault_of_an_excluded_task(w: World) -> None:
+    """What was taken out for a reason of its own stays out."""
+    a = Holder(w, expired=True)
+    same(w.reap(), 1)
+    w.sql("update tasks set state = 'excluded', reason = 'out_of_memory' where id = %(id)s",
+          id=a.task_id)  # fmt: skip
+    same(a.fault(w.leases), TaskState.EXCLUDED)
+    task = w.task(a.task_id)
+    same((task.reason, task.losses, task.faults), ("out_of_memory", 0, 1))
+
+
+def late_fault_after_reclaim(w: World) -> None:
+    """Somebody else has begun: what failed before is kept and counts nothing."""
+    a = Holder(w, expired=True)
+    same(w.reap(), 1)
+    b = Holder(w)
+    same(b.task_id, a.task_id)
+    same(a.fault(w.leases), None)
+    same(w.outcomes(a.task_id), ["superseded", None])
+    same(w.one("select kind from attempts where number = 1"), "deadline")
+    same((w.state(a.task_id), w.task(a.task_id).faults), ("leased", 0))
+    same(a.fault(w.leases), None)
+    same(b.finish(w.leases), Outcome.OK)
+
+
+def fault_waits_for_reap(w: World) -> None:
+    a = Holder(w, expired=True)
+    with stage(w) as s:
+        r, late = s.hand(), s.hand()
+        same(s.leases(r, NOW).reap(), 1)
+        closing = late.start(lambda: a.fault(s.leases(late)))
+        s.waits(late)
+        r.commit()
+        same(closing.result(), TaskState.PENDING)
+        late.commit()
+    same(w.outcomes(a.task_id), ["faulted"])
+    same((w.task(a.task_id).losses, w.task(a.task_id).faults), (0, 1))
+
+
 def old_finish_after_a_void(w: World) -> None:
     a = Holder(w)
     same(a.finish(w.leases), Outcome.OK)
@@ -415,6 +478,11 @@ SCENARIOS: dict[str, Callable[[World], None]] = {
         burial_waits_for_finish,
         zombie_finishes_after_its_burial,
         late_finish_after_its_release,
+        late_fault_of_an_unclaimed_task,
+        late_void_of_a_quarantined_task,
+        late_fault_of_an_excluded_task,
+        late_fault_after_reclaim,
+        fault_waits_for_reap,
         old_finish_after_a_void,
         reap_in_the_first_lease_of_a_server,
         claim_whose_reply_is_lost,

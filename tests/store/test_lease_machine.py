@@ -136,18 +136,25 @@ class Machine(RuleBasedStateMachine):
         permanent=st.booleans(),
     )
     def give_back(self, number: int, outcome: Outcome, permanent: bool) -> None:
-        chosen = self.pick(number, None)
+        chosen = self.pick(number, None, "lost", "released")
         if outcome is Outcome.RELEASED:
             permanent = False
         given = self.leases.give_back(
             chosen.lease, chosen.session, outcome, kind="why", permanent=permanent
         )
-        if chosen.outcome is None:
+        task, newest = chosen.task, chosen.task.tries[-1] is chosen
+        late = chosen.outcome in ("lost", "released") and chosen.outcome != outcome
+        if late and not (newest and task.state != "done"):
+            chosen.outcome = "superseded"
+            assert given is None
+            return
+        if chosen.outcome is None or late:
+            task.losses = max(0, task.losses - (chosen.outcome == "lost"))
             chosen.outcome = str(outcome)
             if outcome is Outcome.RELEASED:
-                chosen.task.state = "pending"
+                task.state = "pending"
             else:
-                chosen.task.fail(str(outcome), 2, permanent=permanent)
+                task.fail(str(outcome), 2, permanent=permanent)
         elif chosen.outcome != outcome:
             assert given is None
             return

@@ -151,9 +151,53 @@ MUTANTS = {
     ),
     "give_back_whatever_the_state": Mutant(
         statement="give_back",
-        piece=" and t.state = 'leased'",
+        piece=" and t.state <> 'done'",
         instead="",
         fails=frozenset({"fault_waits_for_finish"}),
+    ),
+    "give_back_only_in_time": Mutant(
+        statement="give_back",
+        piece="t.state <> 'done'",
+        instead="t.state = 'leased'",
+        fails=frozenset(
+            {
+                "late_fault_of_an_unclaimed_task",
+                "late_void_of_a_quarantined_task",
+                "fault_waits_for_reap",
+                "late_fault_of_an_excluded_task",
+            }
+        ),
+    ),
+    "late_fault_without_the_fence": Mutant(
+        statement="give_back",
+        piece="where t.lease_id = %(lease_id)s and",
+        instead="where t.id = (select task_id from attempts where lease_id = %(lease_id)s) and",
+        fails=frozenset({"late_fault_after_reclaim"}),
+    ),
+    "late_fault_is_a_loss_as_well": Mutant(
+        statement="give_back",
+        piece="greatest(t.losses - (a.outcome is not distinct from 'lost')::int, 0)",
+        instead="t.losses",
+        fails=frozenset(
+            {
+                "late_fault_of_an_unclaimed_task",
+                "late_void_of_a_quarantined_task",
+                "fault_waits_for_reap",
+                "late_fault_of_an_excluded_task",
+            }
+        ),
+    ),
+    "late_fault_does_not_wait": Mutant(
+        statement="hold",
+        piece="where lease_id = %(lease_id)s",
+        instead="where lease_id = %(lease_id)s and false",
+        fails=frozenset({"fault_waits_for_reap"}),
+    ),
+    "late_fault_brings_back_what_was_taken_out": Mutant(
+        statement="give_back",
+        piece="t.reason <> 'lost' is true",
+        instead="false",
+        fails=frozenset({"late_fault_of_an_excluded_task"}),
     ),
 }
 

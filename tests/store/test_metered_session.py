@@ -19,11 +19,12 @@ from db.store import Store
 from tests.nvml.curve import StandinGpu
 from tests.store.test_session import CATALOG, LLAMA, assignment
 from tests.store.world import ground
+from workers.assignment import Report
 from workers.engines.simulated import open_simulated
 from workers.meters.accuracy import Accuracy
 from workers.meters.select import open_meter
 from workers.rig import Rig, RigPlan
-from workers.session import Report, Session
+from workers.session import Session
 from workers.validity import Gates
 
 pytestmark = [pytest.mark.store, pytest.mark.nvml]

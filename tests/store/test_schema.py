@@ -155,7 +155,7 @@ def test_an_older_store_says_how_to_bring_it_up(
     known = schema._refuse_newer
     monkeypatch.setattr(schema, "_refuse_newer", lambda *c: ["tomorrow", *known(*c)])
     assert not schema.is_current(bare)
-    with pytest.raises(ConfigError, match=r"schema 0003, this program needs tomorrow: run"):
+    with pytest.raises(ConfigError, match=r"schema 0004, this program needs tomorrow: run"):
         schema.check(bare)
 
 
@@ -165,7 +165,7 @@ def test_a_newer_store_is_left_alone(bare: Store) -> None:
         connection.execute(sa.text("update alembic_version set version_num = '9999'"))
         connection.execute(sa.text("drop view repeats cascade"))
     for use in (schema.check, schema.is_current, schema.upgrade):
-        with pytest.raises(ConfigError, match=r"schema 9999, newer than this program's 0003"):
+        with pytest.raises(ConfigError, match=r"schema 9999, newer than this program's 0004"):
             use(bare)
     assert "repeats" not in {row["table"] for row in asked(bare, COMMENTS)}
 
@@ -229,7 +229,7 @@ def test_rows_of_an_older_store_took_the_defaults(bare: Store) -> None:
         numbers = json.dumps({name: getattr(PROTOCOL, name) for name in PROTOCOL_FIELDS})
         for statement in OLD_ROWS.replace("{numbers}", numbers).split(";"):
             connection.exec_driver_sql(statement)
-    with pytest.raises(ConfigError, match=r"schema 0002, this program needs 0003"):
+    with pytest.raises(ConfigError, match=r"schema 0002, this program needs 0004"):
         schema.check(bare)
     schema.upgrade(bare)
     (row,) = asked(bare, "select * from energy_per_output_token")

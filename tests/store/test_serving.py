@@ -18,12 +18,13 @@ from db.records import Board, EngineSpec, MeasurementProtocol, Reality, Task, Wo
 from db.store import Store
 from tests.store.world import ENGINE, ground
 from tests.unit.scripted import ScriptedEngine, Stopwatch
+from workers.assignment import Assignment, Report
 from workers.clock import MonotonicClock
 from workers.engines.limits import Limits
 from workers.rig import Rig, RigPlan
-from workers.session import Assignment, Report, Session
+from workers.session import Session
 from workers.validity import Gates
-from workers.workloads.latency import Deadlines
+from workers.workloads.latency import deadlines_of
 
 pytestmark = pytest.mark.store
 
@@ -64,7 +65,7 @@ def run(
         return Rig(
             engine=ScriptedEngine(**engine), meter=Stopwatch(), clock=MonotonicClock(),
             gates=Gates(short_window_s=0.01, generator_late=1e9), prefix_caching=False,
-            deadlines=Deadlines(ttft_s=10.0),
+            deadlines=deadlines_of(plan.goodput),
         )  # fmt: skip
 
     monkeypatch.setattr("workers.session.open_rig", rig)
@@ -79,6 +80,7 @@ def run(
         rig=RigPlan(
             limits=Limits(context_tokens=64, batch_size=4), meters=("auto",), interval_s=0.1,
             calibration={}, gates={}, weights_folder="/nowhere", board=BOARD,
+            goodput={"ttft": 10_000.0},
         ),
         idle_s=0.1,
         task_deadline_s=600.0,
@@ -105,6 +107,8 @@ def test_a_session_under_load_writes_what_the_view_of_serving_shows(
     assert closed.tpot_p50_s > 0
     assert closed.requests_per_s > 0
     assert closed.goodput_rps == pytest.approx(closed.requests_per_s)
+    deadlines = ask(store, "select distinct latencies -> 'deadlines_ms' from measurements")
+    assert [row[0] for row in deadlines] == [{"ttft": 10_000.0}], "as counted, of every repeat"
     joules = closed.joules_per_output_token * closed.output_tokens_per_s
     assert joules == pytest.approx(100, rel=0.01), "the board draws 100 W"
     assert (poisson.arrival, poisson.requests, poisson.straddling) == ("poisson", 40, 0)
@@ -119,7 +123,8 @@ def test_the_windows_hold_counters_latencies_and_phases_that_were_mixed(
     for window in windows:
         assert window.batches == 0
         assert window.counters["engine_steps"] > 0
-        assert set(window.latencies) == {"ttft_s", "tpot_s", "itl_s", "e2e_s", "late_s"}
+        told = {"ttft_s", "tpot_s", "itl_s", "e2e_s", "late_s", "deadlines_ms"}
+        assert set(window.latencies) == told
         assert set(window.latencies["itl_s"]) == {"mean", "p50", "p90", "p95", "p99"}
     phases = ask(store, "select distinct phase, energy_j, reasons from phases order by 1")
     assert [tuple(row) for row in phases] == [

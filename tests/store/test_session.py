@@ -13,10 +13,11 @@ from db.leases import LeasePolicy, Leases
 from db.place import Place
 from db.records import EngineSpec, Reality
 from tests.store.world import ENGINE, ground, task
+from workers.assignment import Assignment, Ending
 from workers.boardlock import BoardLock
 from workers.engines.limits import Limits
 from workers.rig import RigPlan
-from workers.session import Assignment, Ending, Session
+from workers.session import Session
 
 CATALOG = load_catalog()
 LLAMA = replace(ENGINE, model=CATALOG.model("meta-llama/Llama-3.1-8B"), dtype="bfloat16")
@@ -28,8 +29,11 @@ def store(embedded_store):
         yield made
 
 
-def assignment(store, engine: EngineSpec = LLAMA, *, batches=(1, 2, 4), **changes) -> Assignment:
-    tasks = [task(b, engine=engine, input_tokens=64, output_tokens=16) for b in batches]
+def assignment(
+    store, engine: EngineSpec = LLAMA, *, batches=(1, 2, 4), replicates=1, **changes
+) -> Assignment:
+    tasks = [task(b, engine=engine, input_tokens=64, output_tokens=16, replicate=r)
+             for r in range(replicates) for b in batches]  # fmt: skip
     with store.begin() as connection:
         campaign_id = create_campaign(connection, "session", "tester", "")
         enqueue(connection, campaign_id, tasks)
@@ -108,6 +112,16 @@ def test_a_second_session_of_a_drained_engine_loads_nothing(store):
     again = run(assignment(store))
     assert (again.ending, again.load_s) == (Ending.DRAINED, None)
     assert ask(store, "select count(*) from sessions") == [(1,)]
+
+
+def test_another_replicate_is_another_session(store):
+    job = assignment(store, batches=(1, 2), replicates=2)
+    for session in (job, replace(job, session_id=uuid.uuid4())):
+        report = run(session)
+        assert (report.ending, report.outcomes) == (Ending.DRAINED, {"ok": 2})
+    held = ask(store, "select count(distinct t.replicate), count(*) from attempts a"
+                      " join tasks t on t.id = a.task_id group by a.session_id")  # fmt: skip
+    assert held == [(1, 2), (1, 2)]
 
 
 def test_an_engine_that_cannot_load_says_why_and_leaves_its_tasks_unclaimed(store):

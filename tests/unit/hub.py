@@ -26,7 +26,8 @@ Refusal = tuple[int, str, str]
 class Hub(ThreadingHTTPServer):
     """`files` are those of every repository, by name; `private` ones are given for the token.
 
-    `gated` ones tell about themselves and give no file; all the others are refused as listed.
+    `gated` ones tell about themselves and give no file; `dripping` ones give a byte of it and hang
+    up, however often they are asked; all the others are refused as listed.
     """
 
     daemon_threads = True
@@ -37,6 +38,7 @@ class Hub(ThreadingHTTPServer):
         self.open: set[str] = set()
         self.private: set[str] = set()
         self.gated: set[str] = set()
+        self.dripping: set[str] = set()
         self.refused: dict[str, Refusal] = {}
         self.asked: list[str] = []
 
@@ -71,7 +73,7 @@ class _Handler(BaseHTTPRequestHandler):
             self._refuse(*NOBODY)
         elif name in hub.gated and not about:
             self._refuse(*GATED)
-        elif name not in hub.open | hub.private | hub.gated:
+        elif name not in hub.open | hub.private | hub.gated | hub.dripping:
             self._refuse(*(NOT_FOUND if with_token else NOBODY))
         elif about and rest.startswith("/tree/"):
             files = [{"type": "file", "path": path, "oid": _oid(content), "size": len(content)}
@@ -83,15 +85,20 @@ class _Handler(BaseHTTPRequestHandler):
             self._send(json.dumps(told).encode())
         else:
             content = hub.files[rest.rpartition("/")[2]]
-            self._send(content, {"ETag": f'"{_oid(content)}"', "X-Repo-Commit": COMMIT})
+            drips = name in hub.dripping and self.command == "GET"
+            told = {"ETag": f'"{_oid(content)}"', "X-Repo-Commit": COMMIT}
+            self._send(content, told, most=1 if drips else None)
 
-    def _send(self, content: bytes, headers: Mapping[str, str] | None = None) -> None:
+    def _send(
+        self, content: bytes, headers: Mapping[str, str] | None = None, most: int | None = None
+    ) -> None:
         self.send_response(200)
         for name, value in {**(headers or {}), "Content-Length": str(len(content))}.items():
             self.send_header(name, value)
         self.end_headers()
         if self.command == "GET":
-            self.wfile.write(content)
+            self.wfile.write(content[:most])
+            self.close_connection = most is not None
 
     def _refuse(self, status: int, code: str, words: str) -> None:
         self.send_response(status)

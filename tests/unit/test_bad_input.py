@@ -51,6 +51,8 @@ BAD = [
     (["plan", "engine.mode=serving"], "engine.mode: 'serving' is not known"),
     (["plan", "engine.draft=gpt2"], "engine.draft: no such key"),
     (["plan", "workload.lengths=./nowhere.csv"], "nowhere.csv"),
+    (["plan", "engine.speculation=n-gram", "engine.speculative_tokens=4"],
+     "engine.speculation: 'n-gram' is no model and not known; did you mean ngram?"),
     (["plan", "+gird=quickstart"], "gird: no such key; did you mean grid"),
     (["plan", "protocol=quik"], "protocol=quik: no such protocol; did you mean quick?"),
     (["plan", "workload.batchsize=3"], "no such key; did you mean workload.batch_size"),

@@ -16,6 +16,7 @@ from campaign.settings import Settings
 from db.errors import ConfigError
 from db.records import Reality
 from workers.validity import Gates
+from workers.workloads.latency import GOODPUT, Deadlines, deadlines_of
 
 
 def problems(*overrides: str) -> list[str]:
@@ -124,6 +125,34 @@ def test_sensors_are_calibrated_by_board_or_gpu() -> None:
     assert "above zero" in problems("meter.calibration.t4=0")[0]
 
 
+def test_deadlines_of_goodput_are_milliseconds_by_the_names_of_the_benchmark() -> None:
+    root = yaml.safe_load((CONF / "config.yaml").read_text())
+    assert root["meter"]["goodput"] == dict.fromkeys(GOODPUT)
+    closed = "workload.arrival=closed"
+    assert load([closed]).meter.goodput == {}
+    found = load([closed, "meter.goodput.ttft=500", "meter.goodput.e2el=2e3"]).meter.goodput
+    assert found == {"ttft": 500.0, "e2el": 2000.0}
+    assert deadlines_of(found) == Deadlines(ttft_s=0.5, e2e_s=2.0)
+    assert deadlines_of(found).asked_ms == found
+
+
+@pytest.mark.parametrize(
+    ("overrides", "line"),
+    [
+        (["meter.goodput.ttf=500"], "meter.goodput.ttf: no such key; did you mean ttft?"),
+        (["meter.goodput.ttft=-1"], "meter.goodput.ttft: -1 is out of range; it must be above zer"),
+        (["meter.goodput.ttft=fast"], "meter.goodput.ttft: 'fast' is not a number; write for"),
+        (["meter.goodput={ttft: 500, tpt: 3}"], "meter.goodput.tpt: no such key; did you mean tp"),
+        (["meter.goodput.ttft=500", "workload.arrival=static"],
+         "meter.goodput.ttft: has no use without requests under load; leave it out, or write"),
+    ],
+)  # fmt: skip
+def test_a_deadline_that_cannot_be_is_one_line(overrides: list[str], line: str) -> None:
+    asked = overrides if len(overrides) > 1 else ["workload.arrival=closed", *overrides]
+    (found,) = problems(*asked)
+    assert found.startswith(line)
+
+
 def test_the_gates_have_every_threshold_in_the_configuration() -> None:
     root = yaml.safe_load((CONF / "config.yaml").read_text())
     assert root["meter"]["gates"] == {f.name: f.default for f in fields(Gates)}
@@ -226,6 +255,40 @@ def test_a_single_key_that_grids_disagree_about_is_named(tmp_path: Path) -> None
     assert [line.partition(":")[0] for line in problems(found, "+grid=[a,b,c]", *decided)] == [
         "replicates", "run.seed"
     ]  # fmt: skip
+
+
+def test_facts_about_boards_are_laid_together_and_contradicted_by_none(tmp_path: Path) -> None:
+    """The first and the last contradict each other, though neither does the one between them."""
+    said = (
+        "cluster: {{boards: {{{}}}}}\nrun: {{price_per_gpu_hour: {{{}}}}}\n"
+        "meter: {{calibration: {{{}}}}}"
+    )
+    found = grids(
+        tmp_path,
+        a=said.format("l4: 1", "l4: 2", "l4: 0.03"),
+        b=said.format("t4: 4", "t4: 1", "GPU-1: 0.02"),
+        c=said.format("l4: 2", "l4: 3", ""),
+        d="replicates: 1",
+    )
+    both = load([found, "+grid=[a,b]"])
+    assert both.cluster.boards == {"l4": 1, "t4": 4}
+    assert both.run.price_per_gpu_hour == {"l4": 2.0, "t4": 1.0}
+    assert both.meter.calibration == {"l4": 0.03, "GPU-1": 0.02}
+    assert problems(found, "+grid=[a,b,c]") == [
+        f"{key}: grid a has {a}, grid c {c}; one holds for both: add {key}={c} or {key}={a}"
+        for key, a, c in (("cluster.boards.l4", 1, 2), ("run.price_per_gpu_hour.l4", 2, 3))
+    ]
+    decided = ("cluster.boards.l4=2", "run.price_per_gpu_hour.l4=9")
+    all_three = load([found, "+grid=[a,b,c]", *decided])
+    assert all_three.cluster.boards == {"l4": 2, "t4": 4}
+    assert all_three.run.price_per_gpu_hour == {"l4": 9.0, "t4": 1.0}
+
+
+def test_boards_that_are_found_are_no_boards_that_are_declared(tmp_path: Path) -> None:
+    found = grids(tmp_path, a="cluster: {boards: {l4: 1}}", b="replicates: 1")
+    (line,) = problems(found, "+grid=[a,b]")
+    assert line.endswith("grid a has 1, grid b null; one holds for both: add cluster.boards.l4=1")
+    assert load([found, "+grid=[a,b]", "cluster.boards.l4=1"]).cluster.boards == {"l4": 1}
 
 
 def test_a_secret_that_grids_disagree_about_is_not_shown(tmp_path: Path) -> None:

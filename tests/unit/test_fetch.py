@@ -186,6 +186,16 @@ def test_without_a_checksum_a_file_with_other_rows_that_is_here_is_said(
     assert line.endswith("code.csv, then fetch")
 
 
+def test_what_no_checksum_vouches_for_is_said_with_the_name_that_tasks_give_it(
+    folder: Path, capsys: Any
+) -> None:
+    assert cli.main(["fetch", "azure-2024-code", NAME]) == 0
+    unchecked, checked = (t for t in capsys.readouterr().err.splitlines() if "requests" in t)
+    assert "no checksum is published, only its rows are checked" in unchecked
+    assert unchecked.endswith(f"azure-2024-code@{DIGEST[:12]}")
+    assert "no checksum" not in checked
+
+
 def test_a_file_that_was_changed_here_is_not_taken_for_the_trace(folder: Path, capsys: Any) -> None:
     assert cli.main(["fetch", NAME]) == 0
     kept(folder).write_bytes(CONTENT + b"3,1,1\n")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import json
 import re
 from dataclasses import replace
 from importlib.util import find_spec
@@ -12,15 +13,8 @@ from typing import Any
 import pytest
 
 from campaign.catalog import load_catalog
-from campaign.fit import (
-    GONE,
-    QUANTIZED_BEFORE,
-    QUANTIZED_FROM,
-    Grid,
-    engine_misfit,
-    require_runnable,
-    workload_misfit,
-)
+from campaign.fit import Grid, engine_misfit, require_runnable, workload_misfit
+from campaign.quantization import GONE, NOT_ON_CPU, OF_CHECKPOINTS, QUANTIZED_FROM
 from db.errors import Infeasible
 from db.records import (
     Board,
@@ -144,7 +138,7 @@ def test_what_fits_is_what_the_estimate_computes_at_least_one_of(share: float | 
 def test_a_quantization_that_is_not_known_changes_no_byte() -> None:
     assert precision("float16", "banana") == precision("float16")
     assert precision("float16", "fp8_per_block").weight_bytes == 1.0
-    assert QUANTIZED.keys() >= {*QUANTIZED_BEFORE, *QUANTIZED_FROM, *GONE}
+    assert QUANTIZED.keys() >= {*OF_CHECKPOINTS, *QUANTIZED_FROM, *NOT_ON_CPU, *GONE}
 
 
 def test_the_quantizations_are_those_of_the_installed_vllm() -> None:
@@ -174,7 +168,17 @@ def test_a_context_beyond_the_engines_own_limit_is_left_out() -> None:
         ("mi300x", {"quantization": "fp8"}, None),  # of another vendor nothing is concluded
         ("l4", {"quantization": "bitsandbytes"}, "quantization"),
         ("l4", {"quantization": "bitsandbytes", "version": "0.9.2"}, None),
-        ("l4", {"quantization": "awq"}, "quantization"),  # random weights are not quantized
+        ("l4", {"quantization": "awq"}, None),
+        ("t4", {"quantization": "gptq", "dtype": "float16"}, None),
+        ("v100-sxm-16gb", {"quantization": "gptq", "dtype": "float16"}, "quantization"),
+        ("l4", {"quantization": "awq", "dtype": "float32"}, "quantization"),
+        ("l4", {"quantization": "compressed-tensors"}, None),
+        ("l4", {"quantization": "modelopt"}, "quantization"),  # is not written of random weights
+        ("h100-sxm-80gb", {"quantization": "experts_int8"}, "quantization"),  # it has none
+        ("cpu:x:2", {"quantization": "fp8_per_channel"}, None),
+        ("cpu:x:2", {"quantization": "awq"}, None),
+        ("cpu:x:2", {"quantization": "gptq_marlin"}, None),
+        ("cpu:x:2", {"quantization": "awq_marlin"}, "quantization"),
         ("cpu:x:2", {"quantization": "fp8"}, "quantization"),
         ("l4", {"quantization": "fp8", "backend": "transformers"}, "quantization"),
         ("l4", {"power_limit_w": 73.0}, "power_limit"),
@@ -195,6 +199,47 @@ def test_what_a_backend_or_board_cannot_do(
     assert reason(engine("Qwen/Qwen2.5-0.5B", board, **fields)) == expected
 
 
+def test_random_weights_are_quantized_where_their_layers_divide_into_groups() -> None:
+    def fits(model: str, boards: int = 1, **fields: object) -> bool:
+        return reason(engine(model, "h100-sxm-80gb", boards, **fields)) != "quantization"
+
+    for method in ("awq", "gptq", "compressed-tensors"):
+        assert fits("Qwen/Qwen2.5-7B", 4, quantization=method)
+        assert not fits("Qwen/Qwen2.5-7B", 8, quantization=method)  # 18944 inputs, 18.5 groups
+        assert not fits("mistralai/Mixtral-8x7B-v0.1", 4, quantization=method)
+        assert not fits("openai-community/gpt2", quantization=method)
+    assert fits("mistralai/Mixtral-8x7B-v0.1", 4, quantization="experts_int8")
+    assert fits("Qwen/Qwen2.5-7B", 8, quantization="fp8")
+
+
+@pytest.mark.parametrize(
+    ("told", "fit"),
+    [
+        ({}, {"fp8"}),
+        ({"quantization_config": {"quant_method": "awq", "bits": 4}}, {"fp8", "awq", "awq_marlin"}),
+        ({"quantization_config": {"quant_method": "gptq"}}, {"fp8", "gptq"}),
+        ({"compression_config": {"quant_method": "compressed-tensors"}},
+         {"fp8", "compressed-tensors"}),
+    ],
+)  # fmt: skip
+def test_a_checkpoint_is_quantized_as_its_own_file_says(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, told: dict[str, Any], fit: set[str]
+) -> None:
+    """In a folder, and in what the hub's cache has of it."""
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path))
+    repository = tmp_path / "models--Qwen--Qwen2.5-0.5B"
+    folder = repository / "snapshots" / "c0de"
+    folder.mkdir(parents=True)
+    (folder / "config.json").write_text(json.dumps({"model_type": "qwen2", **told}))
+    (repository / "refs").mkdir()
+    (repository / "refs" / "main").write_text("c0de")
+    hub = replace(CATALOG.model("Qwen/Qwen2.5-0.5B"), weights=Weights.REAL, commit="c0de")
+    for model in (hub, replace(hub, name="mine", folder=str(folder))):
+        asked = ("fp8", "awq", "awq_marlin", "gptq", "compressed-tensors")
+        specs = {m: engine("gpt2", "h100-sxm-80gb", model=model, quantization=m) for m in asked}
+        assert {method for method, spec in specs.items() if reason(spec) is None} == fit
+
+
 def test_awq_of_real_weights_needs_turing() -> None:
     real = replace(CATALOG.model("Qwen/Qwen2.5-0.5B"), weights=Weights.REAL, commit="abc")
     awq = {"model": real, "quantization": "awq", "dtype": "float16"}
@@ -202,6 +247,25 @@ def test_awq_of_real_weights_needs_turing() -> None:
     assert reason(engine("gpt2", "t4", **awq)) is None
     speculating = {"model": real, "speculation": "ngram"}
     assert reason(engine("gpt2", "l4", **speculating)) is None
+
+
+@pytest.mark.parametrize(
+    ("cache", "speculation", "expected"),
+    [
+        ("static", "ngram", "speculation_cache"),
+        ("offloaded_static", "draft_model", "speculation_cache"),
+        ("dynamic", "ngram", "artefact"),
+        (None, "ngram", "artefact"),
+        ("static", None, None),
+    ],
+)
+def test_assisted_generation_takes_tokens_back_from_a_dynamic_cache_alone(
+    cache: str | None, speculation: str | None, expected: str | None
+) -> None:
+    options = {} if cache is None else {"cache_implementation": cache}
+    spec = engine("Qwen/Qwen2.5-0.5B", "l4", backend="transformers", speculation=speculation,
+                  options=options)  # fmt: skip
+    assert reason(spec) == expected
 
 
 @pytest.mark.parametrize(

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import csv
+import re
 import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -31,6 +34,7 @@ def only(backend: str, options: dict[str, Scalar], version: str | None = None) -
         ("vllm", {"rejection_sample_method": "synthetic", "synthetic_acceptance_length": 2.5}),
         ("vllm", {"max_lora_rank": 16}),
         ("transformers", {"attn_implementation": "sdpa", "torch_compile": True}),
+        ("transformers", {"cache_implementation": "static"}),
         ("simulated", {"pace": 0.5, "oom_above_batch": 4, "fail_load": "out_of_memory"}),
         ("simulated", {"pace": 1}),
     ],
@@ -91,6 +95,9 @@ def test_a_value_of_the_wrong_type_is_answered_with_what_is_expected(
         ("gpu_memory_utilization", 0.0, "above 0 and at most 1"),
         ("gpu_memory_utilization", float("nan"), "above 0 and at most 1"),
         ("block_size", 17, "a multiple of 16"),
+        ("block_size", -8, "above 0 and a multiple of 16"),
+        ("watermark", 1.0, "below 1"),
+        ("max_model_len", -1, "at least 1"),
     ],
 )
 def test_a_number_out_of_range_is_answered_with_the_range(
@@ -114,10 +121,46 @@ def test_a_number_at_the_edge_of_its_range_is_no_problem(option: str, value: Sca
     assert flags.problems("vllm", None, {option: value}) == []
 
 
-def test_every_range_is_of_an_option_that_is_a_number() -> None:
-    for backend, name in flags.ranges():
-        table = flags.read(backend, PINNED if backend == "vllm" else "")
-        assert {"int", "float"} & set(table[name].types)
+def test_the_range_that_an_engine_declares_is_that_of_its_version() -> None:
+    """Without a table of the version only what holds for every version is known."""
+    assert flags.problems("vllm", "0.0.1", {"max_num_seqs": 0}) == []
+    assert "a multiple of 16" in only("vllm", {"block_size": 17}, "0.0.1")
+
+
+def test_a_cache_that_transformers_has_not_is_answered_with_those_it_has() -> None:
+    line = only("transformers", {"cache_implementation": "statc"})
+    assert '"dynamic"' not in line
+    assert all(name in line for name in ("dynamic", "static", "offloaded"))
+
+
+def test_every_range_by_hand_is_of_a_number_has_its_reason_and_is_not_declared() -> None:
+    with (flags.FOLDER / "bounds.csv").open(encoding="utf-8", newline="") as file:
+        reasons = {(row["backend"], row["name"]): row["why"] for row in csv.DictReader(file)}
+    assert reasons.keys() == flags.undeclared().keys()
+    assert all(reasons.values())
+    for (backend, name), by_hand in flags.undeclared().items():
+        option = flags.read(backend, PINNED if backend == "vllm" else "")[name]
+        assert {"int", "float"} & set(option.types)
+        outside = [value for value in (-16, -1, 0, 1, 17) if not by_hand.takes(value)]
+        assert any(option.range.takes(value) for value in outside), f"{name} is declared"
+
+
+def test_attention_on_gpus_and_cpus_computes_blocks_of_multiples_of_16() -> None:
+    """The source of the range of `block_size`: what each kernel of the installed vLLM takes."""
+    found = find_spec("vllm")
+    if found is None or found.origin is None:
+        pytest.skip("vllm is not installed")
+    folder = Path(found.origin).parent / "v1" / "attention" / "backends"
+    form = re.compile(r"def get_supported_kernel_block_sizes\(.*?\).*?:\n(.*?)\n\n", re.DOTALL)
+    names = ("flash_attn", "flashinfer", "triton_attn", "flex_attention", "cpu_attn", "mla/cpu_mla",
+             "mla/flashmla", "mla/flashattn_mla", "mla/triton_mla", "mla/cutlass_mla")  # fmt: skip
+    for name in names:
+        body = form.search((folder / f"{name}.py").read_text(encoding="utf-8"))
+        assert body is not None, name
+        sizes = [int(size) for part in re.findall(r"return \[(.*?)\]", body[1])
+                 for size in re.findall(r"\d+", part)]  # fmt: skip
+        assert all(size % 16 == 0 for size in sizes), name
+        assert sizes or "block_size" in body[1], name
 
 
 @pytest.mark.parametrize("option", sorted(FIXED))

@@ -17,12 +17,15 @@ from campaign.catalog import load_catalog
 from campaign.config import load
 from campaign.fit import Grid
 from campaign.grid import expand
+from campaign.keys import Keys
 from campaign.overrides import CONF
 from db.errors import ConfigError
-from db.records import Board, Reality, Task, Weights
+from db.identity import task_key
+from db.records import Board, Reality, Task, Weights, Workload
 
 HERE = Board(slug="cpu:xeon:2", memory_bytes=24 * 2**30)
 CATALOG = load_catalog()
+PROTOCOL = load([]).protocol
 
 
 def grid(*overrides: str, here: tuple[Board, ...] = (HERE,)) -> Grid:
@@ -183,6 +186,29 @@ def test_auto_takes_the_number_format_a_board_is_fast_in() -> None:
     assert {t.engine.board: t.engine.dtype for t in found.tasks} == {
         "t4": "float16", "l4": "bfloat16", "cpu:old:2": "float32",
     }  # fmt: skip
+
+
+workload_strategy = st.builds(
+    Workload,
+    input_tokens=st.integers(1, 9),
+    output_tokens=st.integers(1, 9),
+    batch_size=st.integers(1, 9),
+    requests=st.none() | st.integers(1, 9),
+    lengths=st.sampled_from(["fixed", "translation", 'a "trace"\\ é']),
+    arrival=st.sampled_from(["static", "poisson"]),
+    rate_rps=st.none() | st.sampled_from([1, 1.0, 2.5]),
+    temperature=st.sampled_from([1, 1.0, 0.7]),
+)
+
+
+@given(st.lists(workload_strategy, max_size=8), st.integers(0, 3), st.sampled_from(Reality))
+def test_the_keys_of_a_grid_are_those_of_the_identity(
+    workloads: list[Workload], replicate: int, reality: Reality
+) -> None:
+    keys = Keys(PROTOCOL, reality)
+    key = keys.of("ab12", replicate)
+    for work in workloads:
+        assert key(keys.ending(work)) == task_key("ab12", work, PROTOCOL, reality, replicate)
 
 
 # ---- how requests arrive, and how their tokens are chosen --------------------------------------

@@ -21,7 +21,7 @@ NAMES = [str(path.relative_to(ROOT)) for path in MODULES]
 
 #: A library and the only modules that may import it.
 OWNERS = {
-    "ray": {"campaign/driver.py", "campaign/fleet.py", "workers/actor.py"},
+    "ray": {"campaign/cluster.py", "campaign/fleet.py", "workers/actor.py"},
     "vllm": {f"workers/engines/vllm{part}.py" for part in ("", "_online", "_requests", "_startup")},
     "transformers": {"workers/engines/transformers.py", "workers/engines/weights.py"},
     "pynvml": {"workers/meters/nvml.py"},

@@ -9,6 +9,7 @@ from io import StringIO
 import pytest
 from rich.console import Console
 
+from campaign.ledger import Sparing
 from campaign.live import Live, Snapshot, _block
 from campaign.tabular import print_table
 from db.errors import StoreUnavailable
@@ -57,3 +58,43 @@ def test_a_table_wraps_its_text_where_the_terminal_is_narrow(
     assert max(map(len, lines)) <= 40
     assert "──" in lines[1]
     assert lines[2].endswith("7")
+
+
+# ---- how often the store is asked ---------------------------------------------------------------
+
+
+class Clock:
+    """A clock that is moved by hand, and by an answer that takes its time."""
+
+    def __init__(self, takes_s: float) -> None:
+        self.now_s, self.takes_s, self.asked = 100.0, takes_s, 0
+
+    def __call__(self) -> float:
+        return self.now_s
+
+    def ask(self) -> int:
+        self.asked += 1
+        self.now_s += self.takes_s
+        return self.asked
+
+
+def test_an_answer_that_takes_long_is_asked_for_rarely() -> None:
+    clock = Clock(takes_s=2.0)
+    look = Sparing(clock.ask, share=0.1, clock=clock)
+    assert [look(), look()] == [1, 1]
+    clock.now_s += 17.9
+    assert look() == 1
+    clock.now_s += 0.2  # two seconds are a tenth of the time again
+    assert look() == 2
+
+
+def test_an_answer_can_be_asked_for_afresh() -> None:
+    clock = Clock(takes_s=2.0)
+    look = Sparing(clock.ask, share=0.1, clock=clock)
+    assert [look(), look(fresh=True), look()] == [1, 2, 2]
+
+
+def test_an_answer_that_takes_nothing_is_always_new() -> None:
+    clock = Clock(takes_s=0.0)
+    look = Sparing(clock.ask, share=0.1, clock=clock)
+    assert [look(), look(), look()] == [1, 2, 3]

@@ -12,7 +12,9 @@ from typing import Any
 
 import pytest
 
+from campaign.catalog import load_catalog
 from tests.unit.hub import COMMIT, GATED, NOBODY, TOKEN, Hub, serving
+from workers.engines.weights import materialize
 
 pytest.importorskip("huggingface_hub")
 
@@ -37,7 +39,7 @@ def hub() -> Iterator[Hub]:
 
 
 def prefetch(
-    home: Path, hub: Hub, *words: str, **variables: str
+    home: Path, hub: Hub, *words: str, backend: str = "transformers", **variables: str
 ) -> subprocess.CompletedProcess[str]:
     """Run the verb with a home and a hub of its own."""
     environment = {
@@ -48,8 +50,8 @@ def prefetch(
         **variables,
     }
     return subprocess.run(
-        [sys.executable, "-m", "campaign", "prefetch", "engine.backend=transformers", *words],
-        cwd=ROOT, env=environment, capture_output=True, text=True, check=False, timeout=120,
+        [sys.executable, "-m", "campaign", "prefetch", f"engine.backend={backend}", *words],
+        cwd=ROOT, env=environment, capture_output=True, text=True, check=False, timeout=240,
     )  # fmt: skip
 
 
@@ -133,7 +135,8 @@ def test_a_hub_that_is_away_is_a_line_and_no_traceback(tmp_path: Path, hub: Hub)
     done = prefetch(tmp_path, hub, f"model={OPEN}", "weights=real", **away)
     assert done.returncode == 4
     assert "Traceback" not in done.stderr
-    assert "did not resolve" in done.stderr
+    assert "did not answer" in done.stderr
+    assert "weights=random" in done.stderr
 
 
 @pytest.mark.engines
@@ -150,6 +153,7 @@ def test_random_weights_are_drawn_where_a_run_looks_for_them(tmp_path: Path, hub
     assert done.returncode == 0, done.stderr
     answer = json.loads(done.stdout)
     assert (answer["brought"], answer["failed"]) == (2, 0)
+    assert {row["quantization"] for row in answer["weights"]} == {None}
     folders = [Path(row["folder"]) for row in answer["weights"]]
     assert {row["dtype"] for row in answer["weights"]} == {"float32", "bfloat16"}
     assert {f.parent for f in folders} == {tmp_path / "campaign" / "weights"}
@@ -176,3 +180,29 @@ def test_what_no_plan_would_take_is_said_as_plan_says_it(
     assert (done.returncode, done.stdout) == (code, "")
     assert said in done.stderr
     assert all(line.startswith("campaign: ") for line in done.stderr.splitlines())
+
+
+@pytest.mark.engines
+def test_random_weights_are_brought_in_the_form_that_their_engine_reads(
+    tmp_path: Path, hub: Hub
+) -> None:
+    """Each form once, whatever the method is called, and where `materialize` looks for it."""
+    pytest.importorskip("transformers")
+    pytest.importorskip("torch")
+    mine = tmp_path / "mine"
+    mine.mkdir()
+    (mine / "config.json").write_text(json.dumps(MINE))
+    words = (f"model={mine}", "engine.dtype=bfloat16", "board=h100-sxm-80gb",
+             "engine.quantization=[null,awq,auto_awq,gptq,fp8]", "workload.input_tokens=8",
+             "workload.output_tokens=4")  # fmt: skip
+    done = prefetch(tmp_path, hub, *words, "--json", backend="vllm")
+    assert done.returncode == 0, done.stderr
+    rows = {row["quantization"]: row for row in json.loads(done.stdout)["weights"]}
+    assert set(rows) == {None, "awq", "gptq"}
+    assert "random weights in bfloat16, quantized as gptq, about" in done.stderr
+    model = load_catalog().model(str(mine))
+    for form, row in rows.items():
+        told = json.loads((Path(row["folder"]) / "config.json").read_text())
+        assert (told.get("quantization_config") or {}).get("quant_method") == form
+        cache = tmp_path / "campaign" / "weights"
+        assert str(materialize(model, "bfloat16", cache, form)) == row["folder"]

@@ -264,10 +264,13 @@ def test_a_load_that_is_more_than_the_engine_can_do_is_marked_and_still_ends(ser
 def test_goodput_is_counted_where_deadlines_are_set(served: Any) -> None:
     done = served().measure(OPEN)
     assert "good_requests" not in done.windows[0].counters
+    assert "deadlines_ms" not in done.windows[0].latencies
     strict = served().measure(OPEN, deadlines=Deadlines(ttft_s=1e-9))
     easy = served().measure(OPEN, deadlines=Deadlines(ttft_s=10.0, tpot_s=1.0))
     assert all(w.counters["good_requests"] == 0 for w in strict.windows)
     assert all(w.counters["good_requests"] == w.requests for w in easy.windows)
+    asked = {"ttft": 10_000.0, "tpot": 1_000.0}
+    assert [w.latencies["deadlines_ms"] for w in easy.windows] == [asked] * len(easy.windows)
 
 
 # ---- what ends a measurement ---------------------------------------------------------------------

@@ -8,26 +8,66 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from db.errors import EngineFault
+from workers.shapes.shape import Shape
 
 if TYPE_CHECKING:
     import torch
 
-#: What is written here: four bits, four bits, and eight of weights and activations. Other methods
-#: quantize while they load, or need weights of their own.
-METHODS = ("awq", "gptq", "compressed-tensors")
+#: vLLM's names of what is written here, and the form that they read. Other methods quantize while
+#: they load, or need weights of their own.
+FORMS: Mapping[str, str] = {
+    **dict.fromkeys(("awq", "auto_awq", "awq_marlin"), "awq"),
+    **dict.fromkeys(("gptq", "auto_gptq", "gptq_marlin"), "gptq"),
+    "compressed-tensors": "compressed-tensors",
+}
+#: Bytes of a weight in each form, without scales: four bits, four bits, and eight of weights and
+#: activations.
+FORM_BYTES: Mapping[str, float] = {"awq": 0.5, "gptq": 0.5, "compressed-tensors": 1.0}
+#: Families whose layers are matrices of outputs x inputs, named `….layers.N.….weight`.
+FAMILIES = frozenset(
+    {"gemma", "gemma2", "gemma3_text", "glm", "gpt_neox", "granite", "llama", "mistral", "olmo",
+     "olmo2", "olmo3", "opt", "phi", "phi3", "qwen2", "qwen3", "stablelm", "starcoder2"}
+)  # fmt: skip
 _GROUPS = (128, 64, 32)
 _PER_WORD = 8
 #: Where AWQ keeps eight neighbours in a word.
 _AWQ_ORDER = (0, 2, 4, 6, 1, 3, 5, 7)
 
 
+def form_of(quantization: str | None) -> str | None:
+    """Return the form that random weights are written in for a method; None: as they are drawn."""
+    return FORMS.get(quantization or "")
+
+
+def group_of(widths: Collection[int]) -> int | None:
+    """Return the inputs that share a scale: the most that divide those of every layer."""
+    return next((g for g in _GROUPS if all(width % g == 0 for width in widths)), None)
+
+
+def why_not(shape: Shape, parts: int = 1) -> str | None:
+    """Return why random weights of a shape are not quantized here; None if they are.
+
+    `parts` are the boards that share the inputs of a layer's last matrices: groups stay whole.
+    """
+    if shape.experts:
+        return "random weights of experts are not quantized here"
+    if shape.family not in FAMILIES:
+        return f"random weights of {shape.family} are not quantized here"
+    split = {shape.heads * shape.head_dim, shape.intermediate}
+    group = group_of({shape.hidden, *split})
+    if group is None:
+        return f"its layers take {shape.hidden}, {shape.intermediate} inputs, which are no groups"
+    odd = sorted(width for width in split if width % (parts * group))
+    return f"{odd[0]} inputs over {parts} boards are no groups of {group}" if odd else None
+
+
 def quantize(source: Path, target: Path, method: str) -> None:
-    """Write a folder of weights again with its layers quantized. Raises EngineFault."""
+    """Write a folder of weights again with its layers in a form. Raises EngineFault."""
     from safetensors.torch import load_file, save_file
 
     config = json.loads((source / "config.json").read_text(encoding="utf-8"))
@@ -71,16 +111,17 @@ def _form(method: str, group: int) -> dict[str, Any]:
 
 
 def _is_layer(name: str, dimensions: int) -> bool:
-    return ".layers." in name and name.endswith(".weight") and dimensions == 2  # noqa: PLR2004
+    matrix = name.endswith(".weight") and dimensions == 2  # noqa: PLR2004
+    return matrix and ".layers." in name and "norm" not in name  # norms of heads have two too
 
 
 def _group(config: dict[str, Any], files: list[Path]) -> int:
-    """Return the inputs that share a scale: the most that divide those of every layer."""
+    """Return the inputs that share a scale. Raises EngineFault where there is nothing to scale."""
     widths = {width for file in files for width in _widths(file)}
     mixture = any("expert" in name for name in config)
-    group = next((g for g in _GROUPS if all(width % g == 0 for width in widths)), None)
+    group = group_of(widths) if widths else None
     if mixture or group is None:
-        why = "with experts" if mixture else f"whose layers take {sorted(widths)} inputs"
+        why = "with experts" if mixture else f"whose layers take {sorted(widths) or 'no'} inputs"
         message = f"random weights are not quantized here for a model {why}"
         raise EngineFault("unsupported", message, permanent=True)
     return group

@@ -18,7 +18,7 @@ from db.readings import Batch, Loaded, RequestTiming
 from db.records import Board, EngineSpec, Workload
 from workers.clock import Clock
 from workers.costs.constants import constants_of
-from workers.costs.cost import VERSION, Cost, estimate, numbers_of
+from workers.costs.cost import VERSION, Cost, estimate, numbers_of, usable_bytes
 from workers.costs.roofline import weight_bytes
 from workers.engines.engine import GREEDY, Decoding, Engine, Request
 from workers.engines.simulated_meter import Draw, SimulatedMeter
@@ -111,10 +111,11 @@ class SimulatedEngine:
             raise EngineFault(self._behaviour.fail_load, f"{label}: told to fail while loading")
         shape = self._checked_shape()
         weights = weight_bytes(shape, numbers_of(self._spec))
-        memory = self._draw.board.memory_bytes
-        if memory is not None and weights > memory * self._spec.board_count:
-            have = f"{self._spec.board_count} x {memory / 1e9:.0f} GB"
-            message = f"{label}: weights of {weights / 1e9:.1f} GB do not fit in {have}"
+        room = usable_bytes(self._spec, self._draw.board)
+        if room is not None and weights > room:
+            have = f"the {room / 1e9:.1f} GB that an engine fills of {self._spec.board_count} x"
+            message = f"{label}: weights of {weights / 1e9:.1f} GB do not fit in {have} "
+            message += self._draw.board.slug
             raise EngineFault("out_of_memory", message, permanent=True)
         self._draw.use(START_S + weights / LOADING_BYTES_S, self._draw.board.idle_w)
         self._shape, self.vocabulary = shape, shape.vocabulary

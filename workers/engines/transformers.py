@@ -23,7 +23,12 @@ from workers.engines.faults import engine_fault, task_fault
 from workers.engines.limits import Limits
 from workers.engines.software import configuration, versions
 from workers.engines.transformers_decoding import Passes, Steps, asked
-from workers.engines.transformers_limits import batch_misfit, refuse_sizes, refuse_unsupported
+from workers.engines.transformers_limits import (
+    batch_misfit,
+    refuse_sizes,
+    refuse_stateful,
+    refuse_unsupported,
+)
 from workers.engines.weights import SEED, materialize, vocabulary
 
 if TYPE_CHECKING:
@@ -79,6 +84,7 @@ class TransformersEngine:
         except Exception as error:
             raise engine_fault(error, f"loading {spec.label}") from error
         refuse_sizes([model.config for model in loaded], self._limits)
+        refuse_stateful(spec, loaded)
         self._passes = [Passes(model) for model in loaded]
         names = {str(f): m.name for f, m in zip(folders, self._models(), strict=True)}
         return Loaded(

@@ -15,7 +15,7 @@ from workers.engines.limits import Limits
 from workers.engines.software import versions
 
 #: Caches whose last tokens can be taken back, which rejected proposals need.
-_CROPPED = (None, "dynamic", "offloaded", "quantized")
+CROPPED = (None, "dynamic", "offloaded", "quantized")
 
 
 def refuse_unsupported(spec: EngineSpec, known: Collection[str]) -> None:
@@ -44,7 +44,7 @@ def _no_speculation(spec: EngineSpec) -> str | None:
         return "speculation without a number of speculative_tokens"
     if spec.speculation == "draft_model" and spec.draft is None:
         return "speculation draft_model without a draft"
-    if cache not in _CROPPED:
+    if cache not in CROPPED:
         return f"assisted generation takes no tokens back from a {cache} cache"
     return None
 
@@ -71,6 +71,14 @@ def refuse_sizes(configs: Sequence[object], limits: Limits) -> None:
     if len(set(sizes)) > 1:
         message = f"the draft's vocabulary has {sizes[1]} tokens, its target's {sizes[0]}"
         raise EngineFault("unsupported", message, permanent=True)
+
+
+def refuse_stateful(spec: EngineSpec, models: Sequence[object]) -> None:
+    """Raise EngineFault where rejected proposals cannot be taken back from a model's state."""
+    stateful = [type(model).__name__ for model in models if getattr(model, "_is_stateful", False)]
+    if spec.speculation and stateful:
+        message = f"assisted generation takes no tokens back from the state of {stateful[0]}"
+        raise EngineFault("unsupported", f"{spec.label}: {message}", permanent=True)
 
 
 def batch_misfit(spec: EngineSpec, decoding: Decoding, requests: int) -> str | None:

@@ -6,6 +6,7 @@ Never imports vllm.
 from __future__ import annotations
 
 import os
+import platform
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from typing import Any
 from db.errors import EngineFault
 from db.records import EngineSpec, Scalar
 from workers.engines.limits import Limits
+from workers.engines.quantize import form_of
 from workers.engines.weights import config_of
 from workers.shapes.shape import precision, shape_of
 
@@ -34,6 +36,8 @@ SPECULATIVE = (
 OF_EXPERTS = frozenset(
     {"int8_per_channel_weight_only", "experts_int8", "moe_wna16", "nvfp4_per_token"}
 )
+#: Where Linux says what a CPU can do.
+CPU_INFO = Path("/proc/cpuinfo")
 #: Fields of EngineArgs that are no options, and what decides each of them.
 FIXED: Mapping[str, str] = {
     "model": "engine.model",
@@ -100,11 +104,23 @@ def _refuse(
         why.append("engine.speculation=draft_model needs engine.draft")
     if on_cpu and speculative.get("rejection_sample_method") == "synthetic":
         why.append("vLLM accepts synthetically on GPUs alone, not with its CPU sampler")
+    if on_cpu and form_of(spec.quantization) in ("awq", "gptq") and not has_four_bits():
+        why.append("vLLM multiplies weights of four bits on CPUs with AVX-512, not on this one")
     shape = shape_of(spec.model.name, config_of(folder))
     if spec.quantization in OF_EXPERTS and shape is not None and not shape.experts:
         why.append(f"quantization={spec.quantization} is of experts, which this model has none of")
     if why:
         raise EngineFault("unsupported", f"{spec.label}: {'; '.join(why)}", permanent=True)
+
+
+def has_four_bits() -> bool:
+    """Whether vLLM's build for this CPU has a kernel for weights of four bits.
+
+    Of x86 those with AVX-512 have it; where nothing says what the CPU can do, vLLM is left to find.
+    """
+    if platform.machine() != "x86_64" or not CPU_INFO.exists():
+        return True
+    return "avx512f" in CPU_INFO.read_text(encoding="utf-8").split()
 
 
 def _speculation(

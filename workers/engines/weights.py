@@ -9,12 +9,9 @@ from __future__ import annotations
 
 import fcntl
 import json
-import os
 import shutil
-import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
-from http import HTTPStatus
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,7 +19,8 @@ from db.errors import EngineFault
 from db.identity import digest
 from db.records import ModelSpec, Weights
 from workers.engines.faults import engine_fault, is_disk_full
-from workers.engines.quantize import METHODS, quantize
+from workers.engines.quantize import form_of, quantize
+from workers.engines.snapshot import disk_full, snapshot
 from workers.engines.software import versions
 from workers.engines.tokenizer import write_tokenizer
 
@@ -32,11 +30,7 @@ if TYPE_CHECKING:
 #: The seed of every random initialisation.
 SEED = 0
 PROVENANCE = "campaign.json"
-#: What is fetched of a hub repository: no pickles, no code.
-PATTERNS = ("*.json", "*.safetensors", "*.model", "*.txt", "*.jinja")
 _SPECIAL = ("bos_token_id", "eos_token_id", "pad_token_id")
-#: What a hub says that may give the weights another time.
-_BUSY = (HTTPStatus.TOO_MANY_REQUESTS, *range(500, 600))
 #: Room left on the disk beyond the weights.
 _SPARE_BYTES = 64 << 20
 
@@ -44,12 +38,12 @@ _SPARE_BYTES = 64 << 20
 def materialize(model: ModelSpec, dtype: str, cache: Path, quantization: str | None = None) -> Path:
     """Return the absolute folder of a model's weights; builds or fetches them on first use.
 
-    Random ones are quantized for methods that only read what is. Raises EngineFault:
-    ``missing_weights`` where they cannot be had, ``disk_full``, ``unsupported`` for an
-    architecture the library does not know.
+    Random ones are written in the form that a method of quantized weights reads. Raises
+    EngineFault: ``missing_weights`` where they cannot be had, ``disk_full``, ``unsupported`` for
+    an architecture the library does not know.
     """
     if model.weights is Weights.RANDOM:
-        return _random(model, dtype, cache, quantization if quantization in METHODS else None)
+        return _random(model, dtype, cache, form_of(quantization))
     if model.folder is not None:
         return _checked(Path(model.folder).absolute(), model.name)
     return _fetched(model)
@@ -89,46 +83,20 @@ def _checked(folder: Path, name: str) -> Path:
 
 def _fetched(model: ModelSpec) -> Path:
     """Return the local snapshot of a hub repository at its commit, fetched if need be."""
-    from huggingface_hub import snapshot_download
-
-    try:
-        folder = snapshot_download(
-            model.name,
-            revision=model.commit,
-            allow_patterns=list(PATTERNS),
-            token=os.environ.get("HF_TOKEN") or False,
-        )
-    except Exception as error:  # of the hub, of the network, and of whichever library it asks with
-        if is_disk_full(error):
-            raise _full(f"the snapshot of {model.name}") from error
-        message = f"{model.name}: {' '.join(str(error).split())[:300]}"
-        permanent = not _may_pass(error)
-        raise EngineFault("missing_weights", message, permanent=permanent) from error
-    return _checked(Path(folder).absolute(), model.name)
-
-
-def _may_pass(error: BaseException | None) -> bool:
-    """Whether a hub that gave nothing may give it later: busy or away, not refusing."""
-    from huggingface_hub.errors import OfflineModeIsEnabled
-
-    while error is not None:
-        status = getattr(getattr(error, "response", None), "status_code", None)
-        if isinstance(status, int):
-            return status in _BUSY
-        if isinstance(error, ConnectionError | TimeoutError | socket.gaierror):
-            return not isinstance(error, OfflineModeIsEnabled)
-        error = error.__cause__ or error.__context__
-    return False
+    if model.commit is None:
+        message = f"{model.name}: its commit on the hub is not known; run the campaign again"
+        raise _missing(f"{message}, which asks the hub")
+    return _checked(snapshot(model.name, model.commit).absolute(), model.name)
 
 
 # ---- random ----------------------------------------------------------------------------------
 
 
-def _random(model: ModelSpec, dtype: str, cache: Path, method: str | None) -> Path:
+def _random(model: ModelSpec, dtype: str, cache: Path, form: str | None) -> Path:
     """Return the folder of randomly drawn weights; one process of the host draws them."""
     identity = {"architecture": model.architecture, "dtype": dtype, "seed": SEED}
-    plain = _random(model, dtype, cache, None) if method is not None else None
-    identity |= {"quantization": method} if method is not None else {}
+    plain = _random(model, dtype, cache, None) if form is not None else None
+    identity |= {"quantization": form} if form is not None else {}
     folder = cache.absolute() / f"random-{digest(identity)[:20]}"
     if folder.is_dir():
         return folder
@@ -136,10 +104,10 @@ def _random(model: ModelSpec, dtype: str, cache: Path, method: str | None) -> Pa
         cache.mkdir(parents=True, exist_ok=True)
         with _alone(folder.with_suffix(".lock")):
             if not folder.is_dir():
-                _draw(model, dtype, folder, plain, method)
+                _draw(model, dtype, folder, plain, form)
     except OSError as error:
         if is_disk_full(error):
-            raise _full(folder) from error
+            raise disk_full(folder) from error
         raise engine_fault(error, f"writing the weights of {model.name}") from error
     return folder
 
@@ -152,16 +120,14 @@ def _alone(lock: Path) -> Iterator[None]:
         yield
 
 
-def _draw(
-    model: ModelSpec, dtype: str, folder: Path, plain: Path | None, method: str | None
-) -> None:
+def _draw(model: ModelSpec, dtype: str, folder: Path, plain: Path | None, form: str | None) -> None:
     """Write a model, or what `plain` holds quantized, beside its folder; rename it, locked."""
     partial = folder.with_suffix(".partial")
     shutil.rmtree(partial, ignore_errors=True)  # of a process that was killed while writing
     try:
-        if plain is not None and method is not None:
+        if plain is not None and form is not None:
             partial.mkdir()
-            quantize(plain, partial, method)
+            quantize(plain, partial, form)
             partial.rename(folder)
             return
         drawn = _initialised(model, dtype)
@@ -175,7 +141,7 @@ def _draw(
         raise
     except Exception as error:
         if is_disk_full(error):
-            raise _full(folder) from error
+            raise disk_full(folder) from error
         raise engine_fault(error, f"initialising {model.name}") from error
     finally:
         shutil.rmtree(partial, ignore_errors=True)
@@ -185,7 +151,7 @@ def _refuse_small_disk(folder: Path, model: PreTrainedModel) -> None:
     """Raise EngineFault before anything is written that will not fit."""
     size = sum(p.numel() * p.element_size() for p in model.parameters())
     if shutil.disk_usage(folder).free < size + _SPARE_BYTES:
-        raise _full(f"{folder.stem} ({size / 1e9:.1f} GB)")
+        raise disk_full(f"{folder.stem} ({size / 1e9:.1f} GB)")
 
 
 def _initialised(model: ModelSpec, dtype: str) -> PreTrainedModel:
@@ -240,7 +206,3 @@ def _json(file: Path) -> dict[str, object]:
 
 def _missing(message: str) -> EngineFault:
     return EngineFault("missing_weights", message, permanent=True)
-
-
-def _full(what: Path | str) -> EngineFault:
-    return EngineFault("disk_full", f"the disk is full; {what} was not written: make room")

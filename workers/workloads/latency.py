@@ -17,6 +17,11 @@ from itertools import pairwise
 from db.readings import RequestTiming
 
 PERCENTILES = (50, 90, 95, 99)
+#: The deadlines of goodput by their names in ``vllm bench serve --goodput``, where they are in
+#: milliseconds, and the latency that each bounds.
+GOODPUT = {"ttft": "ttft_s", "tpot": "tpot_s", "e2el": "e2e_s"}
+#: Where a window's latencies keep the deadlines that its good requests met.
+DEADLINES = "deadlines_ms"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,10 +35,21 @@ class Deadlines:
     @property
     def any(self) -> bool:
         """Whether anything is asked for."""
-        return (self.ttft_s, self.tpot_s, self.e2e_s) != (None, None, None)
+        return bool(self.asked_ms)
+
+    @property
+    def asked_ms(self) -> dict[str, float]:
+        """Those there are, in milliseconds, by their names in GOODPUT."""
+        found = ((name, getattr(self, latency)) for name, latency in GOODPUT.items())
+        return {name: round(limit_s * 1e3, 6) for name, limit_s in found if limit_s is not None}
 
 
 NO_DEADLINES = Deadlines()
+
+
+def deadlines_of(goodput_ms: Mapping[str, float]) -> Deadlines:
+    """Return the deadlines of a configuration: milliseconds by their names in GOODPUT."""
+    return Deadlines(**{GOODPUT[name]: limit_ms / 1e3 for name, limit_ms in goodput_ms.items()})
 
 
 class Course:

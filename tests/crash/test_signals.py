@@ -1,0 +1,83 @@
+"""SIGTERM to every process at once, as `timeout`, Slurm and systemd send it: nothing is lost."""
+
+from __future__ import annotations
+
+import os
+import signal
+
+import pytest
+
+from tests.crash.site import SMALL, Site, until
+
+pytestmark = [pytest.mark.crash, pytest.mark.ray, pytest.mark.store]
+
+OUTCOMES = "select outcome, count(*) from attempts group by 1"
+CHARGED = "select sum(faults + losses + invalids) from tasks"
+
+
+def to_the_group(site: Site, pid: int) -> None:
+    os.killpg(pid, signal.SIGTERM)
+
+
+def to_everybody(site: Site, pid: int) -> None:
+    for process in site.ours():
+        process.send_signal(signal.SIGTERM)
+
+
+@pytest.mark.parametrize("send", [to_the_group, to_everybody])
+def test_the_task_in_work_is_finished(site: Site, send) -> None:
+    run = site.start((*SMALL, "run.grace_s=600"), hold_at="in_window")
+    site.held_pid("in_window")
+    send(site, run.pid)
+    assert run.stderr is not None
+    until(lambda: "once more to give them back" in run.stderr.readline(), "the driver drains")
+    site.let_go("in_window")
+    code, said, err = site.finish(run)
+    assert code == 130, err
+    assert said["tasks"] == {"done": 1, "pending": 2}
+    assert site.facts(OUTCOMES) == [("ok", 1)]
+    assert site.facts(CHARGED) == [(0,)]
+    until(lambda: not site.ours(), "no orphan process")
+
+
+def test_what_outlives_the_grace_is_given_back_free_of_charge(site: Site) -> None:
+    run = site.start((*SMALL, "run.grace_s=1"), hold_at="in_window")
+    site.held_pid("in_window")
+    to_the_group(site, run.pid)
+    code, said, err = site.finish(run)
+    assert code == 130, err
+    assert said["tasks"] == {"pending": 3}
+    assert site.facts(OUTCOMES) == [("released", 1)]
+    assert site.facts(CHARGED) == [(0,)]
+    until(lambda: not site.ours(), "no orphan process")
+
+
+def test_a_deadline_gives_back_what_is_in_work_and_the_same_command_goes_on(site: Site) -> None:
+    run = site.start((*SMALL, "run.deadline=150", "run.margin_s=20"), hold_at="in_window")
+    site.held_pid("in_window")
+    code, said, err = site.finish(run)
+    assert code == 75, err
+    assert said["tasks"] == {"pending": 3}
+    assert "no time for what is left: the same command goes on with it" in err
+    assert "ends in" in err
+    assert site.facts(OUTCOMES) == [("released", 1)]
+    assert site.facts(CHARGED) == [(0,)]
+    code, said, err = site.finish(site.start())
+    assert (code, said["tasks"]) == (0, {"done": 3}), err
+
+
+def test_nothing_is_loaded_that_would_not_be_finished(site: Site) -> None:
+    """Half a real second for one of the engine's: a load alone takes longer than there is."""
+    options = ("+engine.options.simulated.pace=0.5", "run.deadline=65", "run.margin_s=60")
+    code, said, err = site.finish(site.start((*SMALL, *options)))
+    assert code == 75, err
+    assert said["tasks"] == {"pending": 3}
+    assert site.facts("select count(*) from sessions") == [(0,)]
+
+
+def test_the_end_of_a_slurm_job_is_a_deadline(site: Site) -> None:
+    soon = {"SLURM_JOB_END_TIME": "1700000000"}  # it is over, or the clock is wrong
+    code, said, err = site.finish(site.start(SMALL, **soon))
+    assert code == 75, err
+    assert said["tasks"] == {"pending": 3}
+    assert site.facts("select count(*) from sessions") == [(0,)]

@@ -1,0 +1,76 @@
+"""Which nodes may measure: the judgement on labels and on what NVML finds, without a cluster."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from campaign.catalog import load_catalog
+from campaign.roster import Node, judge
+from workers.boards import FoundBoard
+from workers.node import NodeFacts
+from workers.products import catalog_slugs, label_value, slug_of_label
+
+SLUGS = [board.slug for board in load_catalog().boards()]
+CPU = "cpu:intel-xeon-platinum-8481c-cpu-2.70ghz:48"
+
+
+def facts(*slugs: str, **changes) -> NodeFacts:
+    boards = tuple(FoundBoard(slug=slug, name=slug, uuid=f"GPU-{n}") for n, slug in
+                   enumerate(slugs))  # fmt: skip
+    return replace(NodeFacts(host="h", boot="b", boards=boards, is_standin=False), **changes)
+
+
+def node(label: str | None, gpus: int = 1, **changes) -> Node:
+    return replace(Node(id="1", name="n1", label=label, gpus=gpus, cpus=8), **changes)
+
+
+@pytest.mark.parametrize(
+    ("label", "gpus", "found", "board", "words"),
+    [
+        ("l4", 2, ("l4", "l4"), "l4", None),
+        ("l4", 1, ("l4", "t4"), "l4", None),  # a Ray node for each kind of an unlike host
+        ("l4", 2, ("l4", "t4"), None, "labelled 2 x l4, holds l4 and t4: refused"),
+        ("l4", 1, ("t4",), None, "labelled l4, holds t4: refused"),
+        ("l4", 1, (CPU,), None, f"labelled l4, holds {CPU}: refused"),  # its driver is not loaded
+        ("l4", 2, ("l4",), None, "labelled 2 x l4, holds l4"),
+        ("l5", 1, ("l4",), None, "labelled l5, no board of the catalogue"),
+        (None, 1, ("l4",), None, "no label campaign/board"),
+        (None, 0, (), None, None),
+        (label_value(CPU), 0, (CPU,), CPU, None),
+    ],
+)
+def test_a_node_measures_only_on_what_it_claims_and_holds(label, gpus, found, board, words):
+    roster = judge([node(label, gpus, facts=facts(*found) if found else None)], SLUGS)
+    [judged] = roster.nodes
+    assert judged.board == board
+    assert (judged.why_not is None) if words is None else words in judged.why_not
+    assert roster.counts == ({board: max(gpus, 1)} if board else {})
+
+
+def test_a_node_that_is_silent_or_cut_into_instances_is_refused():
+    mig = facts("l4", boards=(FoundBoard(slug="l4", name="l4", uuid="GPU-0", mig=True),))
+    roster = judge([node("l4", silence="it did not answer"), node("l4", facts=mig)], SLUGS)
+    assert [judged.why_not for judged in roster.refused] == [
+        "labelled l4: it did not answer", "MIG is on: the sensors of a l4 cover all its instances",
+    ]  # fmt: skip
+
+
+def test_a_stand_in_among_drivers_is_refused_and_alone_it_is_simulated():
+    real, standin = node("l4", facts=facts("l4")), node("t4", facts=facts("t4", is_standin=True))
+    assert judge([real, standin], SLUGS).counts == {"l4": 1}
+    assert judge([standin], SLUGS).is_standin
+
+
+def test_a_backend_is_absent_where_no_node_can_load_it():
+    some, none = {"vllm": "not here", "transformers": "nor this"}, {"vllm": "nor here"}
+    nodes = [node("l4", facts=facts("l4", absent=absent)) for absent in (some, none)]
+    assert judge(nodes, SLUGS).absent == {"vllm": "not here"}
+
+
+def test_every_slug_survives_its_label():
+    assert {slug_of_label(label_value(slug), [*SLUGS, CPU]) for slug in (*SLUGS, CPU)} == {
+        *SLUGS, CPU,
+    }  # fmt: skip
+    assert set(catalog_slugs().values()) <= set(SLUGS)
