@@ -44,6 +44,9 @@ bench: $(VENV)/$(FLAVOUR).stamp $(VENV)/dev.stamp $(VENV)/bench.stamp ## race th
 	@command -v gcc >/dev/null || { echo "make bench: gcc is missing; the stand-in for the NVML library is built with it" >&2; exit 1; }
 	@$(BIN)/python -m pytest -s -o python_files='bench_*.py' tests/benchmarks $(ARGS)
 
+chaos: $(VENV)/$(FLAVOUR).stamp $(VENV)/dev.stamp ## kill and stop everything under a campaign of 2,160 tasks (CHAOS_SEED=7)
+	@$(BIN)/python -m pytest -s -o python_files='long_*.py' tests/chaos $(ARGS)
+
 install: $(VENV)/$(FLAVOUR).stamp ## install without running (FLAVOUR=cpu, cuda, hf or base)
 
 pins: $(VENV)/dev.stamp ## resolve pyproject.toml into deploy/pins/ again
@@ -66,4 +69,4 @@ $(VENV)/%.stamp: $(PINS)/%.txt pyproject.toml | $(BIN)/uv
 	@$(INSTALL) --editable .
 	@touch $@
 
-.PHONY: help run test check bench install pins clean
+.PHONY: help run test check bench chaos install pins clean

@@ -50,6 +50,7 @@ class Endings:
         if gone or report.ending in (Ending.UNFIT, Ending.STORE_AWAY):
             return
         if report.kind == "actor_died" and self._leases.attempted(job.session_id):
+            self._failed_loads.pop(job.engine_id, None)  # it had loaded
             return  # the task in work counts it, as a loss or as a fault
         self._count_load(flight, report)
 

@@ -46,8 +46,10 @@ class OpenStore:
 
 
 @contextmanager
-def opened(place: Place, *, upgrade: bool = False) -> Iterator[OpenStore]:
+def opened(place: Place, *, upgrade: bool = False, patient: bool = False) -> Iterator[OpenStore]:
     """Open the store, check its schema (or bring it up to date), and close it at the end.
+
+    A person learns at once that no server answers; who is `patient` waits for it.
 
     The embedded store is created on first use and is always brought up to date; it stops when
     its last user leaves.
@@ -55,7 +57,7 @@ def opened(place: Place, *, upgrade: bool = False) -> Iterator[OpenStore]:
     if place.url is not None:
         store = Store(place.url, patience_s=place.patience_s)
         try:
-            schema.upgrade(store) if upgrade else schema.check(store)
+            schema.upgrade(store) if upgrade else schema.check(store, patient=patient)
             yield OpenStore(store=store, url=store.url, reader_url=place.reader_url, embedded=None)
         finally:
             store.close()

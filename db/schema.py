@@ -79,11 +79,20 @@ def is_current(store: Store) -> bool:
         return _current(connection) == known[0]
 
 
-def check(store: Store) -> None:
-    """Raise ConfigError unless the store has exactly this program's schema."""
-    with store.begin() as connection:
-        known = _refuse_newer(connection, store.where)
-        current = _current(connection)
+def check(store: Store, *, patient: bool = False) -> None:
+    """Raise ConfigError unless the store has exactly this program's schema.
+
+    Who is `patient` waits for a store that is away.
+    """
+
+    def look(connection: Connection) -> tuple[list[str], str | None]:
+        return _refuse_newer(connection, store.where), _current(connection)
+
+    if patient:
+        known, current = store.retrying(look)
+    else:
+        with store.begin() as connection:
+            known, current = look(connection)
     if current != known[0]:
         state = f"schema {current}" if current else "no schema"
         message = (

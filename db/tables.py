@@ -80,9 +80,7 @@ campaigns = Table(
     _text("owner", "who created it"),
     _time("created_at", "when it was created", now=True),
     _text("config", "resolved configuration of the latest run, YAML, without secrets"),
-    Column(
-        "grid", JSONB(none_as_null=True), comment="digest of what it was expanded from; engines"
-    ),
+    Column("grid", JSONB(none_as_null=True), comment="what it was expanded from; engines"),
     UniqueConstraint("name"),
     comment="A named, owned set of tasks",
 )

@@ -70,7 +70,7 @@ class Session:
         job = self._job
         self._allow(job.lock_wait_s + job.empty_wait_s + job.task_deadline_s + SLACK_S)
         try:
-            with opened(job.place) as place:
+            with opened(job.place, patient=True) as place:
                 place.store.hurry = self._stop
                 self._hold_board(place.store)
         except StoreUnavailable as error:

@@ -19,13 +19,15 @@ from tests.nvml.curve import StandinGpu, write_config
 ROOT = Path(__file__).resolve().parents[2]
 CATALOG = load_catalog()
 
-#: Seconds a node gets to start on a busy machine, and what makes Ray wait as long.
+#: Seconds a node gets to start on a busy machine, and what makes Ray wait as long; no worker is
+#: started before it is asked for.
 START_S = 180
 STARTS = 3
 PATIENCE = {
     "RAY_raylet_start_wait_time_s": str(START_S),
     "RAY_agent_register_timeout_ms": str(START_S * 1000),
     "RAY_health_check_initial_delay_ms": str(START_S * 1000),
+    "RAY_prestart_worker_first_driver": "0",
 }
 
 

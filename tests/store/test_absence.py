@@ -151,7 +151,7 @@ def with_path() -> dict[str, str]:
 #: What a lease statement may be told: who, what and how long; never when.
 TOLD = {
     "lease_id", "session_id", "campaign_id", "engine_id", "task_id", "sessions", "boot", "keys",
-    "lease_s", "delay_s", "max_faults", "max_lost", "max_invalid",
+    "replicate", "lease_s", "delay_s", "max_faults", "max_lost", "max_invalid",
     "outcome", "kind", "error", "permanent", "marks", "warmup_batches", "reason",
 }  # fmt: skip
 

@@ -20,7 +20,7 @@ def upgrade() -> None:
             "grid",
             postgresql.JSONB(none_as_null=True),
             nullable=True,
-            comment="digest of what it was expanded from; engines",
+            comment="what it was expanded from; engines",
         ),
     )
 
