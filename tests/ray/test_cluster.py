@@ -347,7 +347,7 @@ def test_an_engine_that_hangs_with_pythons_lock_is_ended_at_its_deadline(site, a
 def test_the_doctor_shows_nodes_boards_mismatches_and_what_can_run(program, fake_cluster, add):
     add("l40s", gpus("a10", uuid="liar"))
     at = f"cluster.address={fake_cluster.address}"
-    looked = program.run("doctor", "--cluster", "--json", at, *RUN[1:], "engine.tensor_parallel=4")
+    looked = program.run("doctor", "--cluster", "--json", at, *RUN, "engine.tensor_parallel=4")
     assert looked.returncode == 0, looked.stderr
     said = json.loads(looked.stdout)
     assert {(n["board"], n["boards"]) for n in said["nodes"] if n["board"]} == {
@@ -360,7 +360,7 @@ def test_the_doctor_shows_nodes_boards_mismatches_and_what_can_run(program, fake
     assert able["a100-sxm-80gb"] == ["meta-llama/Llama-3.1-8B"]
     assert able["rtx-a6000"] == able["h100-sxm-80gb"] == []
     assert {"board": "h100-sxm-80gb", "boards": 4, "tasks": 1} in said["left_out"]
-    table = program.run("doctor", "--cluster", at, *RUN[1:], "board=b200-sxm")
+    table = program.run("doctor", "--cluster", at, *RUN, "board=b200-sxm")
     assert table.returncode == 3, table.stderr
     line_with(table.stderr, "4 x a100-sxm-80gb")
     line_with(table.stderr, "labelled l40s, holds a10: refused")
