@@ -196,8 +196,6 @@ def _misfits(point: _Point, absent: Mapping[str, str]) -> dict[Workload, Reason]
     whole = engine_misfit(engine, board, shape, draft)
     if whole is None and engine.backend in absent:
         whole = "not_installed", absent[engine.backend]
-    if whole is None and (lost := _hub_models(engine) & absent.keys()):
-        whole = "missing_weights", absent[min(lost)]
     found = {
         workload: whole
         or workload_misfit(engine, workload, board, shape, draft)
@@ -205,12 +203,6 @@ def _misfits(point: _Point, absent: Mapping[str, str]) -> dict[Workload, Reason]
         for workload in point.workloads
     }
     return {workload: reason for workload, reason in found.items() if reason is not None}
-
-
-def _hub_models(engine: EngineSpec) -> set[str]:
-    """Return the models of an engine whose weights come from a hub."""
-    models = [model for model in (engine.model, engine.draft) if model is not None]
-    return {m.name for m in models if m.weights is Weights.REAL and m.folder is None}
 
 
 def _exclusions(

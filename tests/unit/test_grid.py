@@ -310,18 +310,6 @@ def test_a_trace_that_is_not_fetched_is_excluded_where_it_runs() -> None:
     assert [(e.reason, e.detail) for e in found.exclusions] == [("not_fetched", "fetch it")]
 
 
-def test_a_hub_model_that_cannot_be_had_leaves_out_its_engines_and_no_others() -> None:
-    target, draft = "meta-llama/Llama-3.1-8B", "meta-llama/Llama-3.2-1B"
-    asked = load([f"model=[{target},gpt2]", "weights=real", "board=h100-sxm-80gb",
-                  f"engine.speculation=[null,{draft}]", "engine.speculative_tokens=4"])  # fmt: skip
-    found = expand(asked, CATALOG, [HERE], absent={draft: "gated"})
-    assert {(t.engine.model.name, t.engine.draft) for t in found.tasks} == {
-        (target, None), ("openai-community/gpt2", None)
-    }  # fmt: skip
-    reasons = {(e.engine.model.name, e.reason, e.detail) for e in found.exclusions}
-    assert (target, "missing_weights", "gated") in reasons
-
-
 # ---- what the shipped grids cover --------------------------------------------------------------
 
 
