@@ -81,9 +81,12 @@ class Fleet:
     def room(self) -> list[Node]:
         """Return the berths with the boards that idle on each, for the schedule."""
         taken = self._taken()
+        kinds = Counter(berth.board for berth in self.berths.by_id.values())
         return [
             Node(id=berth.id, board=berth.board, idle=self._idle(berth, taken),
                  alone=self.berths.is_alone(berth),
+                 only=kinds[berth.board] == 1
+                 and (berth.boards == 1 or self.berths.is_alone(berth)),
                  weights=frozenset(self._weights.get(berth.node, ())))
             for berth in self.berths.by_id.values()
         ]  # fmt: skip

@@ -1,8 +1,9 @@
 """Which engine goes to which node next: pure, on plain values, with no clock of its own.
 
 Longest remaining work first, one holder per engine; a second holder only where each would still
-have twice the load to work and boards would idle. A group lies on one node, on one that has the
-weights on its disk where there is one.
+have twice the load to work and boards would idle. Where sessions follow each other on one board the
+order changes nothing but when people see the first result: the shortest goes first. A group lies on
+one node, on one that has the weights on its disk where there is one.
 """
 
 from __future__ import annotations
@@ -44,7 +45,8 @@ class Waiting:
 class Node:
     """The boards of one kind in one host: how many idle, and the weights on the host's disk.
 
-    Where a session has to be `alone`, it takes the whole node.
+    Where a session has to be `alone`, it takes the whole node; `only` says that no two sessions fit
+    on all the nodes of its kind.
     """
 
     id: str
@@ -52,6 +54,7 @@ class Node:
     idle: int
     weights: frozenset[str] = frozenset()
     alone: bool = False
+    only: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,7 +74,10 @@ def schedule(waiting: Iterable[Waiting], nodes: Sequence[Node]) -> list[Dispatch
     boards = _Idle(nodes)
     widest = boards.widest()
     fitting = [w for w in waiting if w.claimable and w.board_count <= widest.get(w.board, 0)]
-    fitting.sort(key=lambda w: (-w.remaining_s, w.engine_id))
+    in_line = {node.board for node in nodes if node.only}
+    fitting.sort(key=lambda w: (
+        w.load_s + w.remaining_s if w.board in in_line else -w.remaining_s, w.engine_id
+    ))  # fmt: skip
     chosen: list[Dispatch] = []
     held = {engine.engine_id: engine.holders for engine in fitting}
     for engine in fitting:

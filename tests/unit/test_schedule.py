@@ -51,6 +51,15 @@ def test_longest_engine_goes_first_when_boards_are_short():
     assert chosen(engines, *nodes(2)) == [2, 3]
 
 
+def test_shortest_engine_goes_first_where_they_wait_in_line():
+    engines = [waiting(1, remaining_s=10, load_s=60), waiting(2, remaining_s=30, load_s=5)]
+    assert chosen(engines, *nodes(1, only=True)) == [2]
+    assert chosen(engines, *nodes(1)) == [2]
+    engines = [waiting(1, remaining_s=10), waiting(2, remaining_s=900)]
+    assert chosen(engines, *nodes(1, only=True)) == [1]
+    assert chosen(engines, *nodes(1)) == [2]
+
+
 def test_a_group_waits_until_all_its_boards_are_idle_on_one_node():
     assert chosen([waiting(1, board_count=4)], *nodes(3, 3)) == []
     assert placed([waiting(1, board_count=4)], *nodes(3, 4)) == [(1, "b")]
