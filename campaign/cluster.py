@@ -86,8 +86,10 @@ def start(local: LocalBoards) -> None:
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     os.environ.setdefault("RAY_DISABLE_DOCKER_CPU_WARNING", "1")
     os.environ.setdefault("RAY_raylet_start_wait_time_s", "180")  # a busy machine is slow
-    # A worker per thread started in advance would be work beside the first measurement, for nobody.
+    # A worker per thread started in advance would be work beside the first measurement, for nobody,
+    # and an engine that makes way for everybody else would be measured waiting.
     os.environ.setdefault("RAY_prestart_worker_first_driver", "0")
+    os.environ.setdefault("RAY_worker_niceness", "0")
     try:
         ray.init(
             address="local",
