@@ -143,13 +143,12 @@ class Berths:
         }
 
 
-def homeless_lines(engines: Iterable[tuple[EngineSpec, int]]) -> list[str]:
-    """Return a line for each kind of group that no node holds, with the tasks left for one."""
+def homeless_lines(groups: Iterable[tuple[str, int, int]]) -> list[str]:
+    """Return a line for each kind of group that no node holds: slug, boards, tasks left for it."""
     missing: Counter[tuple[str, int]] = Counter()
-    for engine, tasks in engines:
-        missing[engine.board, engine.board_count] += tasks
-    groups = sorted(missing.items())
+    for board, count, tasks in groups:
+        missing[board, count] += tasks
     return [
         f"no node for {f'{count} x ' if count > 1 else ''}{board}: {count_of(tasks, 'task')} left"
-        for (board, count), tasks in groups
+        for (board, count), tasks in sorted(missing.items())
     ]

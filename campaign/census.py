@@ -12,6 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from campaign import cluster
+from campaign.berths import homeless_lines
 from campaign.catalog import load_catalog
 from campaign.fit import Grid
 from campaign.grid import expand
@@ -38,7 +39,8 @@ def census(settings: Settings, *, as_json: bool) -> int:
     able = any(kind["tasks"] for kind in kinds)
     if as_json:
         nodes = [_row(judged) for judged in roster.nodes]
-        write_json({"can_run": able, "nodes": nodes, "boards": kinds, "left_out": absent})
+        left_out = [dict(zip(("board", "boards", "tasks"), group, strict=True)) for group in absent]
+        write_json({"can_run": able, "nodes": nodes, "boards": kinds, "left_out": left_out})
     else:
         _show(roster, kinds, absent)
         say("this grid can run here" if able else "nothing of this grid can run here")
@@ -91,13 +93,13 @@ def _kinds(roster: Roster, grid: Grid) -> Iterator[Row]:
         }
 
 
-def _absent(roster: Roster, grid: Grid) -> Iterator[Row]:
-    """Yield the groups that no node holds, with the tasks that want them."""
+def _absent(roster: Roster, grid: Grid) -> Iterator[tuple[str, int, int]]:
+    """Yield the groups that no node holds: slug, boards, and the tasks that want them."""
     largest = _largest(roster)
     wanted = Counter((t.engine.board, t.engine.board_count) for t in grid.tasks)
     for (slug, count), tasks in sorted(wanted.items()):
         if count > largest.get(slug, 0):
-            yield {"board": slug, "boards": count, "tasks": tasks}
+            yield slug, count, tasks
 
 
 def _largest(roster: Roster) -> dict[str, int]:
@@ -109,15 +111,14 @@ def _largest(roster: Roster) -> dict[str, int]:
     return found
 
 
-def _show(roster: Roster, kinds: Sequence[Row], absent: Sequence[Row]) -> None:
+def _show(roster: Roster, kinds: Sequence[Row], absent: Sequence[tuple[str, int, int]]) -> None:
     print_table(COLUMNS, [_line(judged) for judged in roster.nodes], stream=sys.stderr)
     for refused in roster.refused:
         say(refused.line)
     if kinds:
         print_table(BOARDS, [_summary(kind) for kind in kinds], stream=sys.stderr)
-    for group in absent:
-        boards = group["board"] if group["boards"] == 1 else f"{group['boards']} x {group['board']}"
-        say(f"no node for {boards}: {count_of(int(str(group['tasks'])), 'task')} left")
+    for line in homeless_lines(absent):
+        say(line)
 
 
 def _line(judged: Judged) -> tuple[object, ...]:

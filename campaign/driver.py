@@ -212,10 +212,11 @@ class Driver:
 
     def _say_left_out(self, found: Mapping[int, Progress]) -> None:
         """Say what has no node to go to, once."""
-        engines = self._campaign.engines
-        homeless = [(engines[i].engine, p.unfinished) for i, p in found.items()
-                    if p.unfinished and i in engines
-                    and i not in self._out_of_time and not self._could_hold(i)]  # fmt: skip
+        homeless = [
+            (work.engine.board, work.engine.board_count, found[i].unfinished)
+            for i, work in self._campaign.engines.items() if i in found and found[i].unfinished
+            and i not in self._out_of_time and not self._could_hold(i)
+        ]  # fmt: skip
         for line in homeless_lines(homeless):
             if line not in self._left_out:
                 self._left_out.add(line)

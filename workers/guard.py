@@ -72,10 +72,8 @@ def watch(leader: int, orders: int, keeper: int) -> None:
             text += read
             *lines, text = text.split(b"\n")
             deadline_s = float(lines[-1]) if lines else deadline_s
-    if start_of(leader) in (
-        started[leader],
-        None,
-    ):  # else the number belongs to somebody else by now
+    # With another start the number belongs to somebody else by now.
+    if start_of(leader) in (started[leader], None):
         try:
             os.killpg(leader, signal.SIGKILL)
         except ProcessLookupError:
