@@ -14,28 +14,34 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NoReturn, Protocol
 
-from campaign.reader import nearest
-from campaign.redaction import redact, refuse_secrets
+from campaign.configuration.reader import nearest
+from campaign.configuration.redaction import redact, refuse_secrets
 from db.errors import CampaignError, ConfigError
 
 #: verb: (module, what it does)
 VERBS: Mapping[str, tuple[str, str]] = {
-    "plan": ("campaign.plan", "what a campaign would measure, leave out, and take"),
-    "estimate": ("campaign.estimate", "what one batch would take: seconds, watts and joules"),
-    "run": ("campaign.run", "measure; the same command again continues"),
-    "status": ("campaign.status", "what became of the tasks"),
-    "check": ("campaign.check", "what falls short, gate by gate, and how to measure it again"),
-    "query": ("campaign.query", "ask the results: a named query, or SQL"),
-    "logs": ("campaign.logs", "why an attempt of a task failed"),
-    "retry": ("campaign.mend", "measure quarantined tasks again"),
-    "void": ("campaign.mend", "withdraw results, with a reason"),
-    "ingest": ("campaign.ingest", "send what was spooled while the store was away"),
-    "db": ("campaign.database", "url, upgrade, dump and restore of the store"),
-    "catalog": ("campaign.listing", "models, ablations, boards and configurations that are known"),
-    "fetch": ("campaign.fetch", "bring request traces here, checked by their SHA-256"),
-    "prefetch": ("campaign.prefetch", "bring the weights of a plan's engines to this host"),
-    "doctor": ("campaign.doctor", "what this machine can measure, and why not more"),
-    "meter": ("campaign.meter", "the joules of any command: campaign meter -- CMD"),
+    "plan": ("campaign.verbs.plan", "what a campaign would measure, leave out, and take"),
+    "estimate": ("campaign.verbs.estimate", "what one batch would take: seconds, watts and joules"),
+    "run": ("campaign.verbs.run", "measure; the same command again continues"),
+    "status": ("campaign.verbs.status", "what became of the tasks"),
+    "check": (
+        "campaign.verbs.check",
+        "what falls short, gate by gate, and how to mend it",
+    ),
+    "query": ("campaign.verbs.query", "ask the results: a named query, or SQL"),
+    "logs": ("campaign.verbs.logs", "why an attempt of a task failed"),
+    "retry": ("campaign.verbs.mend", "measure quarantined tasks again"),
+    "void": ("campaign.verbs.mend", "withdraw results, with a reason"),
+    "ingest": ("campaign.verbs.ingest", "send what was spooled while the store was away"),
+    "db": ("campaign.verbs.database", "url, upgrade, dump and restore of the store"),
+    "catalog": (
+        "campaign.verbs.listing",
+        "the models, ablations, boards and configurations known",
+    ),
+    "fetch": ("campaign.verbs.fetch", "bring request traces here, checked by their SHA-256"),
+    "prefetch": ("campaign.verbs.prefetch", "bring the weights of a plan's engines to this host"),
+    "doctor": ("campaign.verbs.doctor", "what this machine can measure, and why not more"),
+    "meter": ("campaign.verbs.meter", "the joules of any command: campaign meter -- CMD"),
 }
 #: Verbs without configuration; what follows their -- is another program's, and left alone.
 RUNNERS = ("meter",)
@@ -96,7 +102,7 @@ def _run(argv: list[str]) -> int:
     if verb not in VERBS:
         raise ConfigError(f"{verb!r} is no verb{nearest(verb, VERBS)}")
     if verb in CONFIGURED and not any(word.startswith("--conf") for word in rest):
-        from campaign.overrides import is_override, parse, refuse
+        from campaign.configuration.overrides import is_override, parse, refuse
 
         refuse(parse([word for word in rest if is_override(word)]))
     module: Verb = importlib.import_module(VERBS[verb][0])
@@ -130,7 +136,7 @@ def _arguments(verb: str, module: Verb, rest: Sequence[str]) -> argparse.Namespa
 
 
 def _search_path(folder: str) -> str:
-    from campaign.overrides import SEARCH_PATH
+    from campaign.configuration.overrides import SEARCH_PATH
 
     path = Path(folder).expanduser().resolve()
     if not path.is_dir():

@@ -11,8 +11,8 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TypeVar
 
-from campaign.config import load
-from campaign.reader import nearest
+from campaign.configuration.config import load
+from campaign.configuration.reader import nearest
 from db.errors import ConfigError
 from db.place import OpenStore, Place, opened
 from db.standing import campaigns, snapshot

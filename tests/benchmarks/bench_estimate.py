@@ -17,7 +17,7 @@ from statistics import median
 
 import pytest
 
-from campaign.catalog import Catalog, load_catalog
+from campaign.catalogue.catalog import Catalog, load_catalog
 from db.errors import ConfigError
 from db.records import EngineSpec, ModelSpec, Scalar, Weights, Workload
 from workers.costs.cost import Cost, estimate

@@ -17,12 +17,12 @@ from math import ceil
 
 import pytest
 
-from campaign.catalog import load_catalog
-from campaign.config import load
-from campaign.grid import expand
-from campaign.hours import Efforts
-from campaign.pace import Estimate, corrected
-from campaign.schedule import Node, Waiting, schedule
+from campaign.catalogue.catalog import load_catalog
+from campaign.configuration.config import load
+from campaign.forecast.hours import Efforts
+from campaign.grids.grid import expand
+from campaign.running.pace import Estimate, corrected
+from campaign.running.schedule import Node, Waiting, schedule
 from db.grids import Pace
 from db.records import EngineSpec
 

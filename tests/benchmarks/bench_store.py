@@ -46,15 +46,15 @@ COLUMNS = (
 )
 START = """
 import json, resource, sys, time
-import campaign.validate
-campaign.validate.MAX_POINTS = 10**7
-from campaign.config import load
+import campaign.configuration.validate
+campaign.configuration.validate.MAX_POINTS = 10**7
+from campaign.configuration.config import load
 from db.place import Place, opened
 place, settings = Place(folder=sys.argv[1]), load(json.loads(sys.argv[2]))
 """
 #: Prints tasks, seconds of the expansion and of the enqueue, and the most bytes.
 ENQUEUE = f"""{START}
-from campaign.prepare import prepare
+from campaign.running.prepare import prepare
 with opened(place) as store:
     began = time.perf_counter()
     prepared = prepare(settings, place)
@@ -66,8 +66,8 @@ print(json.dumps([len(prepared.grid.tasks), expanded - began, ended - expanded, 
 """
 #: Prints when the first session is launched; Ray is left out.
 RESUME = f"""{START}
-from campaign.driver import drive
-from campaign.fleet import Fleet
+from campaign.running.driver import drive
+from campaign.running.fleet import Fleet
 def launch(self, assignment, berth):
     print(json.dumps([time.time(), time.process_time()]), file=sys.__stdout__, flush=True)
     raise SystemExit
@@ -97,9 +97,9 @@ print(json.dumps(took[20:]))
 MEASURE = f"""{START}
 import uuid
 import ray
-from campaign.driver import Driver
-from campaign.live import Live
-from campaign.prepare import begun
+from campaign.running.driver import Driver
+from campaign.running.live import Live
+from campaign.running.prepare import begun
 from db.campaigns import progress
 from workers.actor import SessionActor
 ray.init(address="local", num_cpus=4, include_dashboard=False, log_to_driver=False)

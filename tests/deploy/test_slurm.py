@@ -20,7 +20,7 @@ from typing import Any
 
 import pytest
 
-from campaign.config import load
+from campaign.configuration.config import load
 from tests.deploy.conftest import DEPLOY, ROOT
 from tests.nvml.curve import StandinGpu, write_config
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from campaign.catalog import load_catalog
+from campaign.catalogue.catalog import load_catalog
 from workers.shapes.families import FAMILIES
 from workers.shapes.shape import Shape, shape_of
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from campaign.catalog import load_catalog
+from campaign.catalogue.catalog import load_catalog
 from db.errors import EngineFault
 from db.records import ModelSpec, Weights
 from tests.engines.harness import LIMITS, spec_of, tiny

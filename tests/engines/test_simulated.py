@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from campaign.fit import engine_misfit
+from campaign.grids.fit import engine_misfit
 from db.errors import EngineFault, TaskFault
 from db.readings import Reading
 from db.records import Board, EngineSpec, ModelSpec, Reality, Weights, Workload

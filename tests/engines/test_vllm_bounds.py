@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from campaign import flags
+from campaign.catalogue import flags
 from tests.engines.harness import ROOT, tiny
 from workers.engines.weights import materialize
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import psutil
 
-from campaign.catalog import load_catalog
+from campaign.catalogue.catalog import load_catalog
 from tests.nvml.curve import StandinGpu, write_config
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -6,8 +6,8 @@ from dataclasses import replace
 
 import pytest
 
-from campaign.catalog import load_catalog
-from campaign.roster import Node, judge
+from campaign.catalogue.catalog import load_catalog
+from campaign.cluster.roster import Node, judge
 from workers.boards import FoundBoard
 from workers.node import NodeFacts
 from workers.products import catalog_slugs, label_value, slug_of_label

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from campaign.config import load
+from campaign.configuration.config import load
 from db.errors import ConfigError
 from db.records import Board, EngineSpec, ModelSpec, Weights
 from workers.engines.registry import Limits

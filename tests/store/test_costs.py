@@ -9,7 +9,7 @@ from dataclasses import replace
 import pytest
 
 from campaign import cli
-from campaign.catalog import load_catalog
+from campaign.catalogue.catalog import load_catalog
 from db.costs import MeasuredCost, measured_costs
 from db.embedded import EmbeddedPostgres
 from db.mending import Selection, void

@@ -11,12 +11,12 @@ from pathlib import Path
 import pytest
 
 from campaign import cli
-from campaign.catalog import load_catalog
-from campaign.config import load
-from campaign.explain import explained
-from campaign.grid import expand
-from campaign.outlook import describe
-from campaign.prepare import prepare
+from campaign.catalogue.catalog import load_catalog
+from campaign.configuration.config import load
+from campaign.forecast.outlook import describe
+from campaign.grids.explain import explained
+from campaign.grids.grid import expand
+from campaign.running.prepare import prepare
 from db.campaigns import create_campaign, enqueue, write_exclusions
 from db.embedded import EmbeddedPostgres
 from db.errors import Infeasible

@@ -6,11 +6,11 @@ from collections.abc import Iterator
 
 import pytest
 
-from campaign import prepare as preparing
-from campaign import site
-from campaign.config import load
-from campaign.prepare import begun
-from campaign.work import Campaign
+from campaign.configuration.config import load
+from campaign.running import prepare as preparing
+from campaign.running import site
+from campaign.running.prepare import begun
+from campaign.running.work import Campaign
 from db.embedded import EmbeddedPostgres
 from db.grids import paces
 from db.place import Place

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from campaign.catalog import load_catalog
+from campaign.catalogue.catalog import load_catalog
 from db.campaigns import create_campaign, engine_id, enqueue
 from db.leases import LeasePolicy, Leases
 from db.place import Place

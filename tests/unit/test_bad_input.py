@@ -157,7 +157,8 @@ def test_our_files_are_read_as_utf8_whatever_the_locale(tmp_path: Path) -> None:
     (folder / "config.json").write_text(config, encoding="utf-8")
     code = (
         "import sys; from pathlib import Path; from db.store import FOLDER, statements;"
-        "from campaign.folder import read_config; from campaign.catalog import load_catalog;"
+        "from campaign.catalogue.folder import read_config;"
+        "from campaign.catalogue.catalog import load_catalog;"
         "[statements(f.name) for f in FOLDER.glob('*.sql')]; load_catalog();"
         "print(ascii(read_config(Path(sys.argv[1]), 'm')['note']))"
     )

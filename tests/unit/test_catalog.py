@@ -11,12 +11,12 @@ from pathlib import Path
 
 import pytest
 
-from campaign.architecture import FAMILIES
-from campaign.catalog import Catalog, load_catalog
+from campaign.catalogue.architecture import FAMILIES
+from campaign.catalogue.catalog import Catalog, load_catalog
+from campaign.catalogue.hub import cache_folder, cached_config
+from campaign.catalogue.sheets import ablation_rows
 from campaign.cli import main
-from campaign.hub import cache_folder, cached_config
-from campaign.overrides import CONF
-from campaign.sheets import ablation_rows
+from campaign.configuration.overrides import CONF
 from db.errors import ConfigError
 from db.records import EngineSpec, Weights, Workload
 from workers.costs.cost import estimate

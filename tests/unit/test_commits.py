@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from campaign.commits import Commits, resolve
+from campaign.grids.commits import Commits, resolve
 from db.records import EngineSpec, ModelSpec, Weights
 from tests.unit.hub import BUSY, COMMIT, NOBODY, Hub, serving
 

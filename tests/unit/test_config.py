@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 import yaml
 
-from campaign.config import load
-from campaign.overrides import CONF, GROUPS, SECTIONS, options
-from campaign.redaction import redact
-from campaign.settings import Settings
+from campaign.configuration.config import load
+from campaign.configuration.overrides import CONF, GROUPS, SECTIONS, options
+from campaign.configuration.redaction import redact
+from campaign.configuration.settings import Settings
 from db.errors import ConfigError
 from db.records import Reality
 from workers.validity import Gates

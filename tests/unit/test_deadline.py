@@ -8,12 +8,12 @@ from datetime import UTC, datetime, timedelta, timezone
 
 import pytest
 
-from campaign.catalog import load_catalog
-from campaign.config import load
-from campaign.interrupts import Interrupts
-from campaign.live import Snapshot
-from campaign.timebox import Timebox
-from campaign.work import Work
+from campaign.catalogue.catalog import load_catalog
+from campaign.configuration.config import load
+from campaign.running.interrupts import Interrupts
+from campaign.running.live import Snapshot
+from campaign.running.timebox import Timebox
+from campaign.running.work import Work
 from db.errors import ConfigError
 from db.leases import LeasePolicy, Presence
 from db.records import EngineSpec, MeasurementProtocol, Reality, Task, Workload

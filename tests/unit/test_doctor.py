@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from campaign import doctor
 from campaign.cli import main
+from campaign.verbs import doctor
 from db.place import Place
 
 ROOT = Path(__file__).parents[2]

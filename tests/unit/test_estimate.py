@@ -14,9 +14,9 @@ from pathlib import Path
 import pytest
 
 from campaign import cli
-from campaign.catalog import load_catalog
-from campaign.estimate import OPTION_OF, add_arguments
-from campaign.overrides import parse
+from campaign.catalogue.catalog import load_catalog
+from campaign.configuration.overrides import parse
+from campaign.verbs.estimate import OPTION_OF, add_arguments
 from db.costs import MeasuredCost
 from db.records import Board, EngineSpec, ModelSpec, Weights, Workload
 from workers.costs.calibration import AS_COMPUTED, Correction, corrected, corrections

@@ -82,7 +82,7 @@ def folder(tmp_path: Path, server: Server, monkeypatch: pytest.MonkeyPatch) -> P
     offered = replace(known[NAME], url=server.url, sha256=DIGEST, bytes=len(CONTENT), rows=4000)
     unchecked = replace(offered, name="azure-2024-code", file="code.csv", sha256=None, bytes=None)
     changed = {**known, NAME: offered, "azure-2024-code": unchecked}
-    for module in ("workers.workloads.tracefiles", "campaign.fetch"):
+    for module in ("workers.workloads.tracefiles", "campaign.verbs.fetch"):
         monkeypatch.setattr(f"{module}.listed", lambda: changed)
     return tmp_path / "traces"
 
@@ -229,7 +229,7 @@ def test_a_disk_that_fills_up_is_said(
     def full(*_: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr("campaign.download.shutil.copyfileobj", full)
+    monkeypatch.setattr("campaign.catalogue.download.shutil.copyfileobj", full)
     assert "No space left on device" in fails(capsys, NAME)
     assert not part(folder).exists()
 

@@ -12,9 +12,9 @@ from typing import Any
 
 import pytest
 
-from campaign.catalog import load_catalog
-from campaign.fit import Grid, engine_misfit, require_runnable, workload_misfit
-from campaign.quantization import GONE, NOT_ON_CPU, OF_CHECKPOINTS, QUANTIZED_FROM
+from campaign.catalogue.catalog import load_catalog
+from campaign.grids.fit import Grid, engine_misfit, require_runnable, workload_misfit
+from campaign.grids.quantization import GONE, NOT_ON_CPU, OF_CHECKPOINTS, QUANTIZED_FROM
 from db.errors import Infeasible
 from db.records import (
     Board,
@@ -373,7 +373,7 @@ def words(file: Path) -> set[str]:
 
 
 def test_every_reason_stands_in_the_documentation_with_its_source() -> None:
-    found = words(ROOT / "campaign" / "fit.py") | words(ROOT / "campaign" / "grid.py")
+    found = words(ROOT / "campaign" / "grids" / "fit.py") | words(ROOT / "campaign" / "grids" / "grid.py")
     assert {"dtype", "memory", "artefact", "not_installed", "not_fetched"} <= found
     guide = (ROOT / "docs" / "grids.md").read_text(encoding="utf-8")
     table = guide.partition("## What is left out")[2].partition("\n## ")[0]

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from campaign import flags
+from campaign.catalogue import flags
 from db.records import Scalar
 from workers.engines.vllm_arguments import FIXED, SPECULATIVE
 
@@ -200,7 +200,7 @@ def test_options_of_speculation_are_options() -> None:
 
 def test_no_engine_is_imported_for_it() -> None:
     code = (
-        "import sys; from campaign.flags import problems;"
+        "import sys; from campaign.catalogue.flags import problems;"
         "problems('vllm', None, {'x': 1}); problems('transformers', None, {'x': 1});"
         "sys.exit(bool({'torch', 'vllm', 'transformers', 'ray', 'sqlalchemy'} & set(sys.modules)))"
     )

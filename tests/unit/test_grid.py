@@ -13,12 +13,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from campaign.catalog import load_catalog
-from campaign.config import load
-from campaign.fit import Grid
-from campaign.grid import expand
-from campaign.keys import Keys
-from campaign.overrides import CONF
+from campaign.catalogue.catalog import load_catalog
+from campaign.configuration.config import load
+from campaign.configuration.overrides import CONF
+from campaign.grids.fit import Grid
+from campaign.grids.grid import expand
+from campaign.grids.keys import Keys
 from db.errors import ConfigError
 from db.identity import task_key
 from db.records import Board, Reality, Task, Weights, Workload

@@ -9,8 +9,8 @@ from io import StringIO
 import pytest
 from rich.console import Console
 
-from campaign.ledger import Sparing
-from campaign.live import Live, Snapshot, _block
+from campaign.running.ledger import Sparing
+from campaign.running.live import Live, Snapshot, _block
 from campaign.tabular import print_table
 from db.errors import StoreUnavailable
 from db.store import Store

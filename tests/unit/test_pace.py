@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from campaign.pace import Estimate, Rest, corrected, eta_s
+from campaign.running.pace import Estimate, Rest, corrected, eta_s
 from db.grids import Pace
 
 ESTIMATES = {

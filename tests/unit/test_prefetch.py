@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from campaign.catalog import load_catalog
+from campaign.catalogue.catalog import load_catalog
 from tests.unit.hub import COMMIT, GATED, NOBODY, TOKEN, Hub, serving
 from workers.engines.weights import materialize
 

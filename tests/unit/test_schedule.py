@@ -7,11 +7,11 @@ from collections import Counter
 from hypothesis import given
 from hypothesis import strategies as st
 
-from campaign.catalog import load_catalog
-from campaign.config import load
-from campaign.grid import expand
-from campaign.hours import Efforts
-from campaign.schedule import Node, Waiting, schedule
+from campaign.catalogue.catalog import load_catalog
+from campaign.configuration.config import load
+from campaign.forecast.hours import Efforts
+from campaign.grids.grid import expand
+from campaign.running.schedule import Node, Waiting, schedule
 
 
 def waiting(engine_id: int, **changes) -> Waiting:

@@ -13,12 +13,12 @@ from typing import Any
 import pytest
 
 from campaign import cli
-from campaign.catalog import load_catalog
-from campaign.config import load
-from campaign.grid import expand
-from campaign.hours import Efforts
-from campaign.outlook import check_budget, describe
-from campaign.planshow import show
+from campaign.catalogue.catalog import load_catalog
+from campaign.configuration.config import load
+from campaign.forecast.hours import Efforts
+from campaign.forecast.outlook import check_budget, describe
+from campaign.forecast.planshow import show
+from campaign.grids.grid import expand
 from db.costs import MeasuredCost
 from db.errors import Infeasible
 from db.records import Board, EngineSpec, Scalar, Weights, Workload

@@ -1,7 +1,7 @@
 """What transformers does not do here, found before it is tried, each as one line.
 
-The plan leaves most of these points out (campaign/fit.py); whoever comes past it is told here.
-Never imports transformers.
+The plan leaves most of these points out (campaign/grids/fit.py); whoever comes past it is told
+here. Never imports transformers.
 """
 
 from __future__ import annotations

@@ -1,0 +1,238 @@
+"""What cannot work, and why: only what is provable before anything is loaded.
+
+Pure but for the catalogue's generations of boards and what the checkpoints that are here say of
+themselves. A point that merely might fail is left to the engine. docs/grids.md lists every reason
+with its source; what the environment lacks (``not_installed``) the grid is told.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, field
+
+from campaign.grids.quantization import quantization_misfit
+from db.errors import Infeasible
+from db.records import Board, EngineSpec, Exclusion, Task, Weights, Workload
+from workers.costs.cost import memory_share, numbers_of, usable_bytes
+from workers.costs.roofline import cache_bytes, weight_bytes
+from workers.engines.transformers_limits import CROPPED
+from workers.shapes.shape import Shape, precision
+from workers.workloads.tracefiles import is_trace
+
+#: The most boards of one kind that one host holds.
+MAX_GROUP = 16
+#: The option and its value that make vLLM accept drafts at a set rate, whatever the weights say.
+ACCEPTANCE = "rejection_sample_method"
+SYNTHETIC = "synthetic"
+
+Reason = tuple[str, str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Grid:
+    """Tasks in the order they are meant to run in, and what cannot work, with its reason.
+
+    `boards` are the kinds that its points name, by slug.
+    """
+
+    tasks: tuple[Task, ...]
+    exclusions: tuple[Exclusion, ...]
+    boards: Mapping[str, Board] = field(default_factory=dict)
+
+
+def engine_misfit(
+    engine: EngineSpec, board: Board, shape: Shape | None, draft: Shape | None = None
+) -> Reason | None:
+    """Return why an engine cannot work on its boards as (reason, detail); None if it may.
+
+    `draft` is the shape of the model that proposes tokens, if one does.
+    """
+    for rule in ENGINE_RULES:
+        found = rule(engine, board)
+        if found is not None:
+            return found
+    quantized = quantization_misfit(engine, board, shape)
+    if quantized is not None:
+        return "quantization", quantized
+    if shape is None:
+        return None
+    if shape.heads % engine.tensor_parallel:
+        parts = f"{shape.heads} attention heads"
+        return "tp_heads", f"{engine.tensor_parallel} does not divide {parts}"
+    if draft is not None and draft.vocabulary != shape.vocabulary:
+        sizes = f"{draft.vocabulary} tokens, its target's {shape.vocabulary}"
+        return "draft_vocabulary", f"the vocabulary of {draft.name} has {sizes}"
+    return _memory(_weight_bytes(engine, shape, draft), "weights", engine, board)
+
+
+def workload_misfit(
+    engine: EngineSpec,
+    workload: Workload,
+    board: Board,
+    shape: Shape | None,
+    draft: Shape | None = None,
+) -> Reason | None:
+    """Return why a workload cannot work on an engine as (reason, detail); None if it may."""
+    found = _arrival(engine, workload) or _decoding(engine, workload)
+    if found is not None or shape is None:
+        return found
+    context = workload.input_tokens + workload.output_tokens
+    if shape.max_position is not None and context > shape.max_position:
+        return "context_too_long", f"{context} tokens exceed the model's {shape.max_position}"
+    longest = engine.options.get("max_model_len")
+    if isinstance(longest, int) and context > longest:
+        return "context_too_long", f"{context} tokens exceed max_model_len={longest}"
+    sequences = 1 if engine.backend == "vllm" else workload.batch_size * workload.beams
+    kept = cache_bytes(shape, numbers_of(engine), context)
+    if draft is not None:
+        kept += cache_bytes(draft, precision(engine.dtype), context)
+    needed = _weight_bytes(engine, shape, draft) + sequences * kept
+    what = "weights and the KV cache of " + (f"{sequences} requests" if sequences > 1 else "one")
+    return _memory(needed, what, engine, board)
+
+
+# ---- engines ---------------------------------------------------------------------------------
+
+
+def _number_format(engine: EngineSpec, board: Board) -> Reason | None:
+    if engine.dtype == "bfloat16" and board.fp16_flops and not board.bf16_flops:
+        return "dtype", f"{board.slug} does not compute in bfloat16; use engine.dtype=float16"
+    return None
+
+
+def _group_size(engine: EngineSpec, _: Board) -> Reason | None:
+    if engine.board_count > MAX_GROUP:
+        return "multi_node", f"{engine.board_count} boards do not fit in one host"
+    return None
+
+
+def _backend(engine: EngineSpec, _: Board) -> Reason | None:
+    """Return what transformers and the simulated engine are not made for."""
+    if engine.backend == "vllm":
+        return None
+    if engine.tensor_parallel > 1 and engine.backend == "transformers":
+        return "no_tensor_parallel", "transformers runs on one board here; use vllm"
+    if engine.mode == "online":
+        return "offline_engine", f"{engine.backend} takes no requests as they arrive; use vllm"
+    cache = engine.options.get("cache_implementation")
+    if engine.backend == "transformers" and engine.speculation and cache not in CROPPED:
+        return "speculation_cache", f"assisted generation takes no tokens back from a {cache} cache"
+    if engine.backend == "simulated" and engine.speculation:
+        return "simulated_limit", "the simulated engine proposes no tokens"
+    return None
+
+
+def _power_limit(engine: EngineSpec, board: Board) -> Reason | None:
+    limit = engine.power_limit_w
+    if limit is None:
+        return None
+    if board.is_cpu:
+        return "power_limit", "a CPU's power limit is not verified; leave it out"
+    if board.tdp_w is not None and limit > board.tdp_w:
+        return "power_limit", f"{limit:g} W is above the {board.tdp_w:g} W of a {board.slug}"
+    return None
+
+
+def _acceptance(engine: EngineSpec, board: Board) -> Reason | None:
+    """Speculation on random weights accepts what no real model would, or nothing."""
+    synthetic = engine.options.get(ACCEPTANCE) == SYNTHETIC
+    if engine.speculation is None:
+        return ("no_speculation", f"{ACCEPTANCE} without engine.speculation") if synthetic else None
+    if synthetic and board.is_cpu:
+        return "artefact", "vLLM's CPU sampler does not accept synthetically"
+    if engine.model.weights is Weights.RANDOM and not synthetic:
+        return "artefact", ("what random weights accept says nothing of real ones; use weights="
+                            f"real, or engine.options.vllm.{ACCEPTANCE}={SYNTHETIC}")  # fmt: skip
+    return None
+
+
+ENGINE_RULES: tuple[Callable[[EngineSpec, Board], Reason | None], ...] = (
+    _number_format, _group_size, _backend, _power_limit, _acceptance,
+)  # fmt: skip
+
+
+# ---- workloads -------------------------------------------------------------------------------
+
+
+def _arrival(engine: EngineSpec, workload: Workload) -> Reason | None:
+    if engine.backend == "vllm":
+        return _places(engine, workload)
+    if workload.is_online:
+        return "offline_engine", f"{engine.backend} takes no requests as they arrive; use vllm"
+    if workload.arrival == "at_once":
+        text = f"{engine.backend} computes static batches; use workload.arrival=static"
+        return "no_continuous_batching", text
+    return None
+
+
+def _places(engine: EngineSpec, workload: Workload) -> Reason | None:
+    """Return why vLLM, loaded as it is, would compute another batch than the workload's."""
+    if workload.is_online and engine.mode != "online":
+        return "offline_engine", "requests arrive while others are computed; use engine.mode=online"
+    most = engine.options.get("max_num_seqs")
+    if workload.needs_places and most not in (None, workload.batch_size):
+        text = f"max_num_seqs={most} computes other batches than batch_size={workload.batch_size}"
+        return "batch_limit", text
+    return None
+
+
+def _decoding(engine: EngineSpec, workload: Workload) -> Reason | None:
+    decoding = workload.decoding
+    if decoding != "greedy" and engine.backend == "simulated":
+        return "simulated_limit", "the simulated engine decodes greedily"
+    if decoding == "beam" and engine.speculation:
+        return "no_beam_search", "a beam search takes no proposed tokens"
+    if decoding == "beam" and engine.backend == "vllm" and is_trace(workload.lengths):
+        return "no_beam_search", "a beam search of vLLM takes one output length, a trace has many"
+    if decoding == "beam" and engine.mode == "online":
+        return "no_beam_search", "an online engine searches no beams; use workload.arrival=static"
+    if engine.backend == "transformers" and engine.speculation and workload.batch_size > 1:
+        return "speculation_batch", "assisted generation takes one request at a time"
+    return None
+
+
+# ---- memory ----------------------------------------------------------------------------------
+
+
+def _weight_bytes(engine: EngineSpec, shape: Shape, draft: Shape | None) -> float:
+    """Return the least bytes that the weights take; a draft's are not quantized."""
+    least = weight_bytes(shape, precision(engine.dtype, engine.quantization))
+    return least + (weight_bytes(draft, precision(engine.dtype)) if draft is not None else 0.0)
+
+
+def _memory(needed: float, what: str, engine: EngineSpec, board: Board) -> Reason | None:
+    """Return what exceeds the part of the boards' memory that the engine fills."""
+    there, share = usable_bytes(engine, board), memory_share(engine)
+    if there is None or needed <= there:
+        return None
+    have = f"{engine.board_count} x {board.slug} hold {there / share / 1e9:.1f} GB"
+    if share < 1.0:
+        have += f", of which {engine.backend} fills {share:g} ({there / 1e9:.1f} GB)"
+    return "memory", f"{what} need {needed / 1e9:.1f} GB; {have}"
+
+
+def require_runnable(grid: Grid, here: Mapping[str, int]) -> None:
+    """Raise Infeasible if nothing of a grid can run; `here` maps a slug to the number of boards.
+
+    The message names the boards that are needed and those that are here.
+    """
+    if not grid.tasks:
+        reasons = Counter[str]()
+        for exclusion in grid.exclusions:
+            reasons[exclusion.reason] += exclusion.points
+        counts = ", ".join(f"{reason} {points}" for reason, points in reasons.most_common())
+        first = f"; for example {grid.exclusions[0].detail}" if grid.exclusions else ""
+        raise Infeasible(f"every point of the grid is excluded ({counts}){first}")
+    if not any(t.engine.board_count <= here.get(t.engine.board, 0) for t in grid.tasks):
+        needs = _listed({_group(t.engine.board, t.engine.board_count) for t in grid.tasks})
+        has = _listed({_group(slug, count) for slug, count in here.items()})
+        raise Infeasible(f"nothing here can run this grid: it needs {needs}; here: {has}")
+
+
+def _group(slug: str, count: int) -> str:
+    return slug if count == 1 else f"{count} x {slug}"
+
+
+def _listed(names: Collection[str]) -> str:
+    return ", ".join(sorted(names)) or "no board"

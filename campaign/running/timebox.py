@@ -1,0 +1,78 @@
+"""When a run must be over, which engines and tasks still fit before that, and how it is said.
+
+Owns `run.deadline`, the end of a Slurm job, and the correction of estimates by what this run has
+measured. Starts and stops nothing, and never moves a lease: leases know the store's clock alone.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Mapping, Sequence
+
+from campaign.configuration.settings import RunSettings
+from campaign.forecast.hours import Efforts
+from campaign.running.work import Work
+from db.records import EngineSpec, Task
+from workers.deadline import Deadline, moment, slurm_end
+
+
+class Timebox:
+    """The time that a run has; without a deadline it has all the time."""
+
+    def __init__(
+        self,
+        run: RunSettings,
+        environment: Mapping[str, str] = os.environ,
+        now: Callable[[], float] = time.time,
+    ) -> None:
+        """Take the earlier of the run's own deadline and the end of the Slurm job it is part of."""
+        asked = None if run.deadline is None else moment(run.deadline, now())
+        known = [end for end in (asked, slurm_end(environment)) if end is not None]
+        self.ends_at = min(known, default=None)
+        self._margin_s = run.margin_s
+        self._now = now
+        self._slowness: dict[tuple[str, str], float] = {}
+
+    @property
+    def left_s(self) -> float | None:
+        """Seconds until the end; None without one."""
+        return None if self.ends_at is None else self.ends_at - self._now()
+
+    @property
+    def over(self) -> bool:
+        """Whether what is still in work has to be given back now: half of the margin is left."""
+        return self.left_s is not None and self.left_s <= self._margin_s / 2
+
+    def deadline(self, work: Work, tasks: Sequence[Task]) -> Deadline | None:
+        """Return what a session of an engine with these tasks must know; None without an end."""
+        if self.ends_at is None:
+            return None
+        engine = work.engine
+        efforts, pace = Efforts({work.rig.board.slug: work.rig.board}), _pace(engine)
+        return Deadline(
+            ends_at=self.ends_at,
+            margin_s=self._margin_s,
+            tasks_s={task.key: efforts.task(task).seconds * pace for task in tasks},
+            slowness=self._slowness.get((engine.board, engine.backend), 1.0),
+        )
+
+    def admits(self, work: Work, deadline: Deadline | None) -> bool:
+        """Whether any of the tasks would be finished in time, the engine loaded first."""
+        if deadline is None:
+            return True
+        least_s = min(deadline.tasks_s.values(), default=0.0) * deadline.slowness
+        return work.load_s * _pace(work.engine) + least_s <= deadline.left_s(self._now())
+
+    def learn(self, engine: EngineSpec, slowness: float | None) -> None:
+        """Take over what a session learned: measured over estimated seconds of its tasks."""
+        if slowness is not None:
+            self._slowness[engine.board, engine.backend] = slowness
+
+
+def _pace(engine: EngineSpec) -> float:
+    """Return the real seconds of an estimated one: simulated boards wait as they are told."""
+    if engine.backend != "simulated":
+        return 1.0
+    pace = engine.options.get("pace", 0.0)
+    return float(pace) if isinstance(pace, int | float) else 0.0
