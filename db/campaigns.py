@@ -1,4 +1,4 @@
-"""Campaigns, their engines and tasks: written once, counted often.
+"""Campaigns, their engines and tasks: written once.
 
 Enqueueing is by COPY into a temporary table, so that a million tasks cost little more than the
 bare copy. Everything here runs inside a transaction the caller opened.
@@ -7,7 +7,6 @@ bare copy. Everything here runs inside a transaction the caller opened.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from itertools import islice
 from typing import Any, TypeVar
 
@@ -197,39 +196,6 @@ def done_keys(connection: Connection, keys: Sequence[str]) -> set[str]:
     asked = sa.literal(list(keys), ARRAY(sa.Text))
     query = sa.select(table.c.key).where(table.c.state == "done", table.c.key == sa.any_(asked))
     return set(connection.execute(query).scalars())
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Progress:
-    """Tasks of one engine of a campaign by state; `claimable` are pending ones not held back."""
-
-    engine_id: int
-    states: Mapping[str, int]
-    claimable: int
-
-    @property
-    def unfinished(self) -> int:
-        """Tasks that are pending or leased."""
-        return self.states.get("pending", 0) + self.states.get("leased", 0)
-
-
-def progress(connection: Connection, campaign_id: int) -> dict[int, Progress]:
-    """Return the progress of a campaign by engine id."""
-    states: dict[int, dict[str, int]] = {}
-    claimable: dict[int, int] = {}
-    for row in rows(connection, SQL["progress"], {"campaign_id": campaign_id}):
-        states.setdefault(row.engine_id, {})[row.state] = row.tasks
-        claimable[row.engine_id] = claimable.get(row.engine_id, 0) + row.claimable
-    return {
-        engine: Progress(engine_id=engine, states=found, claimable=claimable[engine])
-        for engine, found in states.items()
-    }
-
-
-def joules(connection: Connection, campaign_id: int) -> tuple[float | None, float | None]:
-    """Return (measured, estimated) joules of a campaign's accepted windows; None where none is."""
-    found = rows(connection, SQL["joules"], {"campaign_id": campaign_id})[0]
-    return found.energy_j, found.energy_estimated_j
 
 
 def frozen_commits(connection: Connection, name: str) -> dict[str, str]:

@@ -1,4 +1,4 @@
--- Enqueueing and progress.
+-- Enqueueing, and what became of it.
 
 -- name: memory
 -- Bytes to sort a million keys in, instead of on a disk.
@@ -47,23 +47,6 @@ select %(campaign_id)s, a.id
 -- The place is free for another enqueue of the same transaction.
 drop table staged;
 
--- name: progress
--- Tasks of a campaign by engine and state, and how many could be claimed now.
-select t.engine_id, t.state, count(*) as tasks,
-       count(*) filter (where t.state = 'pending'
-                          and (t.not_before is null or t.not_before <= now())) as claimable
-  from campaign_tasks c join tasks t on t.id = c.task_id
- where c.campaign_id = %(campaign_id)s
- group by 1, 2;
-
--- name: joules
--- Joules (measured, estimated) of a campaign's accepted windows so far.
-select sum(w.energy_j) as energy_j, sum(w.energy_estimated_j) as energy_estimated_j
-  from campaign_tasks c
-  join attempts a on a.task_id = c.task_id and a.outcome = 'ok' and a.voided_at is null
-  join windows w on w.attempt_id = a.id
- where c.campaign_id = %(campaign_id)s;
-
 -- name: outcome
 -- The accepted measurements of a campaign's tasks, in the order people compare them.
 select m.model, m.backend, m.board, m.reality, m.weights, m.protocol, m.speculation, m.workload,
@@ -91,12 +74,16 @@ select t.state, t.reason, concat_ws(' ', g.backend, g.model, 'on', g.board) as e
  order by t.id;
 
 -- name: frozen_commits
--- The hub commits that a campaign has measured so far, of its models and their drafts.
+-- The hub commits that a campaign asks for, of its models and their drafts: by the engines of its
+-- grid, by its tasks where an older program enqueued them.
 select distinct m.model, m.model_commit
   from campaigns c
-  join campaign_tasks k on k.campaign_id = c.id
-  join tasks t on t.id = k.task_id
-  join engines e on e.id = t.engine_id
+ cross join lateral (
+           select (g ->> 'engine_id')::int as id from jsonb_array_elements(c.grid -> 'engines') g
+            union
+           select t.engine_id from campaign_tasks k join tasks t on t.id = k.task_id
+            where c.grid is null and k.campaign_id = c.id) known
+  join engines e on e.id = known.id
  cross join lateral (values (e.model, e.weights, e.model_commit),
                             (e.draft ->> 'name', e.draft ->> 'weights', e.draft ->> 'commit')
                     ) m (model, weights, model_commit)

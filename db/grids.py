@@ -74,9 +74,12 @@ class Pacing:
 
 
 def remember(
-    connection: Connection, campaign_id: int, digest: str, engines: Iterable[Enrolled]
+    connection: Connection, campaign_id: int, digest: str | None, engines: Iterable[Enrolled]
 ) -> None:
-    """Note what a campaign's tasks were expanded from, and the engines they came to."""
+    """Note what a campaign's tasks were expanded from, and the engines they came to.
+
+    Without a digest nobody finds them again by it: the next run expands its grid.
+    """
     grid = {"digest": digest, "engines": [asdict(engine) for engine in engines]}
     values = {"campaign_id": campaign_id, "grid": json.dumps(grid)}
     connection.exec_driver_sql(SQL["remember"], values)

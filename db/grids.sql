@@ -29,20 +29,20 @@ select reason, detail, sum(points)::int as points
 
 -- name: paces
 -- What the newest %(newest)s attempts of the store tell of a campaign's engines: seconds of the
--- tasks they finished, and of the loads before. Attempts are numbered as they are opened, so that
--- the end of the primary key is read and nothing else.
+-- tasks that its sessions finished, and of the loads before. Attempts are numbered as they are
+-- opened, so that the end of the primary key is read and nothing else.
 with newest as (
-    select a.task_id, a.session_id, a.outcome, a.opened_at, a.closed_at
+    select a.session_id, a.outcome, a.opened_at, a.closed_at
       from attempts a
-     where a.id > (select max(id) from attempts) - %(newest)s
+     order by a.id desc
+     limit %(newest)s
 ), tasks_done as (
-    select t.engine_id, count(*)::int as tasks,
+    select s.engine_id, count(*)::int as tasks,
            sum(extract(epoch from n.closed_at - n.opened_at))::double precision as tasks_s
       from newest n
-      join tasks t on t.id = n.task_id
-      join campaign_tasks c on c.task_id = t.id and c.campaign_id = %(campaign_id)s
-     where n.outcome = 'ok'
-     group by t.engine_id
+      join sessions s on s.id = n.session_id
+     where n.outcome = 'ok' and s.campaign_id = %(campaign_id)s
+     group by s.engine_id
 ), loaded as (
     select s.engine_id, min(n.opened_at) - s.started_at as took
       from newest n join sessions s on s.id = n.session_id

@@ -1,7 +1,7 @@
 """Claim, beat, finish, give back, reap: the only statements that move a task between states.
 
-Each method is one statement of leases.sql in one transaction, and may be sent again when a reply
-was lost: it then returns what was decided the first time.
+Each method is one statement of leases.sql, which is its own transaction (one that voids needs two),
+and may be sent again when a reply was lost: it then returns what was decided the first time.
 """
 
 from __future__ import annotations
@@ -17,11 +17,10 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 from sqlalchemy.exc import IntegrityError
 
-from db.campaigns import read_protocol
 from db.errors import ConfigError, LeaseLost
 from db.readings import Measurement
 from db.records import MeasurementProtocol, Outcome, Reality, TaskState, Workload
-from db.results import write_windows
+from db.results import windows_values, with_windows, write_windows
 from db.storable import storable_text
 from db.store import Store, rows, statements
 from db.workloads import read_workload
@@ -116,9 +115,9 @@ class Leases:
 
         def work(connection: Connection) -> Claim | None:
             found = rows(connection, SQL["claim"], values)
-            return _claim(connection, found[0], lease_id) if found else None
+            return _claim(found[0], lease_id) if found else None
 
-        return self._store.retrying(work)
+        return self._store.retrying(work, single=True)
 
     def beat(self, lease_id: uuid.UUID) -> None:
         """Extend a lease; raises LeaseLost when it is no longer held."""
@@ -137,16 +136,15 @@ class Leases:
             "lease_id": lease_id,
             "warmup_batches": measurement.warmup_batches,
             "marks": list(measurement.marks),
+            **windows_values(measurement.windows, session_id),
         }
 
         def work(connection: Connection) -> Outcome:
-            written = rows(connection, SQL["finish"], values)
-            if not written:
-                return Outcome(_decided(connection, lease_id).outcome)
-            write_windows(connection, measurement.windows, session_id, written[0].id)
-            return Outcome(written[0].outcome)
+            written = rows(connection, with_windows(SQL["finish"]), values)
+            found = written[0] if written else _decided(connection, lease_id)
+            return Outcome(found.outcome)
 
-        return self._store.retrying(work)
+        return self._store.retrying(work, single=True)
 
     def give_back(
         self,
@@ -230,7 +228,7 @@ class Leases:
         return self._send("open_sessions", {"boot": boot})
 
     def _send(self, name: str, values: dict[str, Any]) -> list[Any]:
-        return self._store.retrying(lambda connection: rows(connection, SQL[name], values))
+        return self._store.retrying(lambda c: rows(c, SQL[name], values), single=True)
 
 
 @contextmanager
@@ -266,13 +264,13 @@ class Presence:
         return now_s - self._since_s >= self._lease_s
 
 
-def _claim(connection: Connection, row: sa.Row[Any], lease_id: uuid.UUID) -> Claim:
+def _claim(row: sa.Row[Any], lease_id: uuid.UUID) -> Claim:
     return Claim(
         task_id=row.id,
         key=row.key,
         lease_id=lease_id,
         workload=read_workload(row),
-        protocol=read_protocol(connection, row.protocol_id),
+        protocol=MeasurementProtocol(name=row.protocol, **row.numbers),
         reality=Reality(row.reality),
         replicate=row.replicate,
     )

@@ -35,8 +35,10 @@ with mine as (
     insert into attempts (task_id, number, lease_id, session_id)
     select id, attempts, %(lease_id)s, %(session_id)s from leased
 )
-select id, key, input_tokens, output_tokens, batch_size, workload, reality, replicate, protocol_id
-  from (select * from leased union all select * from mine) claimed;
+select c.id, c.key, c.input_tokens, c.output_tokens, c.batch_size, c.workload, c.reality,
+       c.replicate, p.name as protocol, p.numbers
+  from (select * from leased union all select * from mine) c
+  join protocols p on p.id = c.protocol_id;
 
 -- name: beat
 -- Extend a lease; no row back means that it is lost.
@@ -46,7 +48,8 @@ update tasks
 returning id;
 
 -- name: finish
--- Accept a measurement while its attempt is the newest of its task and the task has no result.
+-- Accept a measurement while its attempt is the newest of its task and the task has no result, and
+-- keep its windows.
 with accepted as (
     update tasks t
        set state = 'done', lease_expires_at = null, not_before = null, reason = null
@@ -55,13 +58,15 @@ with accepted as (
        and (a.outcome is null or a.outcome in ('lost', 'released'))
        and t.id = a.task_id and t.lease_id = a.lease_id and t.state <> 'done'
  returning t.id
-)
-update attempts a
-   set outcome = case when exists (select from accepted) then 'ok' else 'superseded' end,
-       closed_at = now(), warmup_batches = %(warmup_batches)s, marks = %(marks)s
- where a.lease_id = %(lease_id)s
-   and (a.outcome is null or a.outcome in ('lost', 'released'))
-returning a.id, a.outcome;
+), closed as (
+    update attempts a
+       set outcome = case when exists (select from accepted) then 'ok' else 'superseded' end,
+           closed_at = now(), warmup_batches = %(warmup_batches)s, marks = %(marks)s
+     where a.lease_id = %(lease_id)s
+       and (a.outcome is null or a.outcome in ('lost', 'released'))
+ returning a.id, a.outcome
+), /* windows */
+select id, outcome from closed;
 
 -- name: decided
 -- How the attempt of a lease ended and what became of its task, for a caller whose reply was lost.
@@ -184,12 +189,15 @@ update tasks t
 returning t.id;
 
 -- name: exclude_larger
--- An out-of-memory fault excludes what is provably larger on the same engine, never what is equal;
--- of workloads that differ in more than their sizes none is known to be the larger one.
+-- A task that ran out of memory as often as it may excludes what is provably larger on the same
+-- engine, never what is equal; of workloads that differ in more than their sizes none is known to be
+-- the larger one. After its first fault it may still succeed, and what is excluded stays so.
 update tasks t
    set state = 'excluded', reason = 'out_of_memory', not_before = null
   from tasks small
- where small.id = %(task_id)s and t.engine_id = small.engine_id and t.state = 'pending'
+ where small.id = %(task_id)s
+   and small.state = 'quarantined' and small.reason = 'faulted:out_of_memory'
+   and t.engine_id = small.engine_id and t.state = 'pending'
    and t.batch_size >= small.batch_size
    and t.input_tokens >= small.input_tokens
    and t.output_tokens >= small.output_tokens

@@ -5,24 +5,29 @@ Everything here runs inside a transaction the caller opened.
 
 from __future__ import annotations
 
-import json
 import uuid
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.engine import Connection
 
 from db import tables
-from db.readings import Loaded, Window
+from db.readings import GpuEnergy, Loaded, PhaseEnergy, PowerTrace, Window
 from db.records import Reality
 from db.storable import storable_json, storable_text
 from db.store import statements
 
 SQL = statements("results.sql")
+#: What the database or the statement itself gives to a row.
+GIVEN = ("id", "session_id", "attempt_id", "window_id")
+#: The part of a statement that writes windows; their columns are those of the tables.
+WINDOWS = SQL["windows"].format_map({
+    table.name: ", ".join(column.name for column in table.columns if column.name not in GIVEN)
+    for table in (tables.windows, tables.phases, tables.gpu_energies, tables.power_traces)
+})  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,53 +101,35 @@ def close_session(
     connection.exec_driver_sql(SQL["close_session"], values)
 
 
+def with_windows(statement: str) -> str:
+    """Return a statement that writes windows as well, where it has a comment that says so.
+
+    It takes the parameters of `windows_values` besides its own.
+    """
+    return statement.replace("/* windows */", WINDOWS)
+
+
+def windows_values(windows: Sequence[Window], session_id: uuid.UUID) -> dict[str, object]:
+    """Return the parameters of `with_windows`."""
+    return {
+        "windows": storable_json([_window(window) for window in windows]),
+        "session_id": session_id,
+    }
+
+
 def write_windows(
     connection: Connection,
     windows: Sequence[Window],
     session_id: uuid.UUID,
     attempt_id: int | None,
 ) -> None:
-    """Write windows of a session, or of an attempt, with the GPUs and power traces in them.
-
-    A session's window that is there already stays as it is; an attempt's are written once,
-    because the statement that closes it is.
-    """
-    table = tables.windows
-    for window in windows:
-        values = {"session_id": session_id, "attempt_id": attempt_id, **_window(window)}
-        once = insert(table).on_conflict_do_nothing(
-            index_elements=["session_id", "kind", "ordinal"],
-            index_where=table.c.attempt_id.is_(None),
-        )
-        written = connection.execute(once.values(values).returning(table.c.id)).scalar()
-        if written is None:
-            continue
-        for phase in window.phases:
-            values = {
-                **asdict(phase),
-                "phase": str(phase.phase),
-                "method": str(phase.method),
-                "reasons": list(phase.reasons),
-            }
-            connection.execute(sa.insert(tables.phases).values(window_id=written, **values))
-        for gpu in window.reading.gpus:
-            values = asdict(gpu)
-            values["gpu_uuid"], values["gpu_index"] = values.pop("uuid"), values.pop("index")
-            trace = values.pop("trace")
-            values["reasons"] = list(gpu.reasons)
-            values["throttle_reasons"] = list(gpu.throttle_reasons)
-            connection.execute(sa.insert(tables.gpu_energies).values(window_id=written, **values))
-            if trace is not None:
-                samples = {name: list(numbers) for name, numbers in trace.items()}
-                connection.execute(
-                    sa.insert(tables.power_traces).values(
-                        window_id=written, gpu_uuid=gpu.uuid, **samples
-                    )
-                )
+    """Write windows of a session, or of an attempt, with the GPUs and power traces in them."""
+    values = {"attempt_id": attempt_id, **windows_values(windows, session_id)}
+    connection.exec_driver_sql(with_windows(SQL["write_windows"]), values)
 
 
 def _window(window: Window) -> dict[str, Any]:
-    """Return the columns of a window."""
+    """Return the columns of a window, and its rows in other tables."""
     reading = window.reading
     cpu, estimate = reading.cpu, reading.estimate
     reasons = [*reading.reasons]
@@ -151,7 +138,7 @@ def _window(window: Window) -> dict[str, Any]:
     return {
         "kind": str(window.kind),
         "ordinal": window.ordinal,
-        "started_at": datetime.fromtimestamp(reading.started_at, UTC),
+        "started_at": datetime.fromtimestamp(reading.started_at, UTC).isoformat(),
         "started_ns": reading.started_ns,
         "duration_s": reading.duration_s,
         "batches": window.batches,
@@ -164,8 +151,8 @@ def _window(window: Window) -> dict[str, Any]:
         "itl_s": window.itl_s,
         "e2e_s": window.e2e_s,
         "prefix_cache_hit_tokens": window.prefix_cache_hit_tokens,
-        "counters": json.loads(storable_json(window.counters)),
-        "latencies": json.loads(storable_json(window.latencies)),
+        "counters": window.counters,
+        "latencies": window.latencies,
         "reality": str(reading.reality),
         "energy_j": reading.energy_j,
         "energy_method": reading.energy_method,
@@ -176,4 +163,22 @@ def _window(window: Window) -> dict[str, Any]:
         "cpu_package_j": cpu.package_j if cpu else None,
         "cpu_dram_j": cpu.dram_j if cpu else None,
         "reasons": list(dict.fromkeys(reasons)),
+        "phases": [_fields(phase) for phase in window.phases],
+        "gpus": [_gpu(gpu) for gpu in reading.gpus],
+        "traces": [
+            {"gpu_uuid": gpu.uuid, **_fields(gpu.trace)} for gpu in reading.gpus if gpu.trace
+        ],
     }
+
+
+def _gpu(gpu: GpuEnergy) -> dict[str, Any]:
+    """Return the columns of a GPU in a window."""
+    values = _fields(gpu)
+    del values["trace"]
+    values["gpu_uuid"], values["gpu_index"] = values.pop("uuid"), values.pop("index")
+    return values
+
+
+def _fields(record: PhaseEnergy | GpuEnergy | PowerTrace) -> dict[str, Any]:
+    """Return the fields of a record as they are."""
+    return {name: getattr(record, name) for name in record.__dataclass_fields__}

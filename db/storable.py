@@ -20,7 +20,11 @@ def storable_text(text: str | None) -> str | None:
 
 def storable_json(value: object) -> str:
     """Return the JSON of a value; floats that are no numbers, and objects, become text."""
-    return json.dumps(_plain(value))
+    try:
+        text = json.dumps(value, allow_nan=False)
+    except (TypeError, ValueError):
+        return json.dumps(_plain(value))
+    return json.dumps(_plain(value)) if "\\u0000" in text or "\\ud" in text else text
 
 
 def _plain(value: object) -> object:

@@ -119,6 +119,7 @@ class Store:
             max_overflow=8,
             connect_args=CONNECTING,
         )
+        self._single = self._engine.execution_options(isolation_level="AUTOCOMMIT")
 
     def within(self, patience_s: float) -> Self:
         """Return the same store, pool and all, for which nobody waits longer than that."""
@@ -127,13 +128,20 @@ class Store:
         return other
 
     @contextmanager
-    def begin(self) -> Iterator[Connection]:
-        """Open a transaction; commits at the end, rolls back on any error."""
-        with _translated(self.url), self._engine.begin() as connection:
+    def begin(self, *, single: bool = False) -> Iterator[Connection]:
+        """Open a transaction; commits at the end, rolls back on any error.
+
+        For a `single` statement none is opened: it is one, and goes to the server once, not thrice.
+        """
+        engine = self._single if single else self._engine
+        with _translated(self.url), engine.begin() as connection:
             yield connection
 
-    def retrying(self, work: Callable[[Connection], T]) -> T:
-        """Run idempotent `work` in a transaction, again while the store does not answer."""
+    def retrying(self, work: Callable[[Connection], T], *, single: bool = False) -> T:
+        """Run idempotent `work` in a transaction, again while the store does not answer.
+
+        Every statement of it is a transaction of its own where it sends `single` ones.
+        """
         attempts = Retrying(
             retry=retry_if_exception_type(StoreUnavailable),
             wait=wait_random_exponential(multiplier=0.1, max=5.0),
@@ -148,7 +156,7 @@ class Store:
             with attempt:
                 if attempt.retry_state.attempt_number > 1 and self._revive is not None:
                     self._revive()
-                with self.begin() as connection:
+                with self.begin(single=single) as connection:
                     result = work(connection)
                 if self._waits_for:
                     log.warning("the store %s answers again", self.where)

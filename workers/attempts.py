@@ -18,7 +18,7 @@ from db.errors import ConfigError, InvalidMeasurement, LeaseLost, StoreUnavailab
 from db.leases import Claim, Leases, refusals
 from db.records import Outcome
 from workers.deadline import Timekeeper
-from workers.heart import Heart
+from workers.heart import Heart, Watch
 from workers.killpoints import reach
 from workers.protocol import measure
 from workers.rig import Rig
@@ -35,12 +35,13 @@ SLACK_S = 60.0
 class Attempts:
     """The attempts of one session on its rig, of one replicate; `deadline_s` bounds each.
 
-    `store` is how people know the store, `spool` keeps what cannot be written, None nothing;
-    `keeper` says what still fits before the end of the session's time.
+    `heart` beats for them. `store` is how people know the store, `spool` keeps what cannot be
+    written, None nothing; `keeper` says what still fits before the end of the session's time.
     `allow` tells whoever ends a session that hangs how many seconds more this one may take.
     """
 
     leases: Leases
+    heart: Heart
     rig: Rig
     session_id: uuid.UUID
     deadline_s: float
@@ -64,24 +65,24 @@ class Attempts:
         self.allow(self.deadline_s + SLACK_S)
         reach("claimed")
         began_s = time.monotonic()
-        with Heart(self.leases, self._ended(claim), self.deadline_s, self.spool) as heart:
+        with self.heart.beating(self._ended(claim)) as watch:
             try:
-                ended = self._measured(claim, heart)
+                ended = self._measured(claim, watch)
             except LeaseLost as error:
                 log.warning("lease_lost task=%s %s", claim.key, error)
                 return Outcome.LOST
-            heart.rest()  # the deadline is for measuring, not for a store that is away
+            watch.rest()  # the deadline is for measuring, not for a store that is away
             outcome = self._written(ended)
         reach("written")
         if outcome is Outcome.OK:
             self.keeper.took(claim.key, time.monotonic() - began_s)
         return outcome
 
-    def _measured(self, claim: Claim, heart: Heart) -> Ended:
+    def _measured(self, claim: Claim, watch: Watch) -> Ended:
         """Measure; returns how it ended, whatever it was."""
         ended = self._ended(claim)
         try:
-            measurement = measure(self.rig, claim, heart.check)
+            measurement = measure(self.rig, claim, watch.check)
         except LeaseLost:
             raise
         except InvalidMeasurement as invalid:

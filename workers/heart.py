@@ -13,6 +13,8 @@ import os
 import signal
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from types import TracebackType
 from typing import Self
@@ -27,23 +29,47 @@ log = logging.getLogger("campaign.heart")
 LAST_BEAT_S = 1.0
 
 
-class Heart:
-    """Beats for one claim while a ``with`` block runs; `lost` is set when the lease is gone."""
+class Watch:
+    """What the heart knows of one attempt; `lost` is set when its lease is gone."""
 
-    def __init__(
-        self, leases: Leases, ended: Ended, deadline_s: float, spool: Spool | None = None
-    ) -> None:
-        """Prepare the thread; `deadline_s` bounds the attempt that `ended` names."""
+    def __init__(self, attempt: Ended, deadline_s: float) -> None:
+        """Begin the attempt that `attempt` names; `deadline_s` bounds it."""
         self.lost = threading.Event()
-        self._leases = leases.hasty()
-        self._attempt = ended
-        self._spool = spool
+        self.attempt = attempt
         self._ends_s = time.monotonic() + deadline_s
+
+    def check(self) -> None:
+        """Raise LeaseLost if the lease is gone; called between batches."""
+        if self.lost.is_set():
+            raise LeaseLost(f"the lease of {self.attempt.key} was taken back")
+
+    def rest(self) -> None:
+        """Forget the deadline: the work is done, and what is left is to write it."""
+        self._ends_s = math.inf
+
+    @property
+    def over(self) -> bool:
+        """Whether the attempt has outlived its deadline."""
+        return time.monotonic() > self._ends_s
+
+
+class Heart:
+    """Beats for whatever attempt is under way, from the first to the last of a session.
+
+    One thread for all of them: to start one for each would hold up each.
+    """
+
+    def __init__(self, leases: Leases, deadline_s: float, spool: Spool | None = None) -> None:
+        """Prepare the thread; `deadline_s` bounds each attempt."""
+        self._leases = leases.hasty()
+        self._deadline_s = deadline_s
+        self._spool = spool
+        self._watch: Watch | None = None
         self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._run, name="heart", daemon=True)
 
     def __enter__(self) -> Self:
-        """Start beating."""
+        """Start the thread; it beats for nobody yet."""
         self._thread.start()
         return self
 
@@ -53,36 +79,39 @@ class Heart:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        """Stop beating; does not wait long for a beat that hangs."""
+        """Stop it; does not wait long for a beat that hangs."""
         self._stopped.set()
         self._thread.join(timeout=LAST_BEAT_S)
 
-    def check(self) -> None:
-        """Raise LeaseLost if the lease is gone; called between batches."""
-        if self.lost.is_set():
-            raise LeaseLost(f"the lease of {self._attempt.key} was taken back")
-
-    def rest(self) -> None:
-        """Forget the deadline: the work is done, and what is left is to write it."""
-        self._ends_s = math.inf
+    @contextmanager
+    def beating(self, attempt: Ended) -> Iterator[Watch]:
+        """Beat for an attempt while the block runs."""
+        watch = self._watch = Watch(attempt, self._deadline_s)
+        try:
+            yield watch
+        finally:
+            watch.rest()
+            self._watch = None
 
     def _run(self) -> None:
         while not self._stopped.wait(self._leases.policy.beat_s):
-            if time.monotonic() > self._ends_s:
-                self._end()
+            watch = self._watch
+            if watch is None or watch.lost.is_set():
+                continue
+            if watch.over:
+                self._end(watch.attempt)
                 return
             try:
-                self._leases.beat(self._attempt.lease_id)
+                self._leases.beat(watch.attempt.lease_id)
             except LeaseLost:
-                self.lost.set()
-                return
+                watch.lost.set()
             except StoreUnavailable as error:
-                log.warning("beat_missed task=%s %s", self._attempt.key, error)
+                log.warning("beat_missed task=%s %s", watch.attempt.key, error)
 
-    def _end(self) -> None:
+    def _end(self, attempt: Ended) -> None:
         """Close the attempt as a fault, in the spool if need be, and end the process group."""
         message = "the attempt outlived its deadline; the engine was killed"
-        ended = replace(self._attempt, kind="deadline", error=message)
+        ended = replace(attempt, kind="deadline", error=message)
         try:
             send(self._leases, ended)
         except StoreUnavailable as error:

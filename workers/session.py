@@ -16,18 +16,21 @@ from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 
-from db.campaigns import progress
 from db.errors import CampaignError, ConfigError, EngineFault, NodeUnfit, StoreUnavailable
 from db.leases import Leases
 from db.place import opened
+from db.progress import is_claimable
 from db.readings import Window, WindowKind
+from db.records import Reality
 from db.results import close_session, describe_session, open_session, write_windows
 from db.store import Store
 from workers.assignment import Assignment, Ending, Report
 from workers.attempts import SLACK_S, Attempts
 from workers.boardlock import BoardLock
 from workers.deadline import Timekeeper
+from workers.engines.registry import require_board
 from workers.group import WrongBoard, verify, wait_until_empty
+from workers.heart import Heart
 from workers.killpoints import reach
 from workers.process import this_process
 from workers.protocol import idle
@@ -104,8 +107,7 @@ class Session:
 
     def _claimable(self, store: Store) -> bool:
         job = self._job
-        found = store.retrying(lambda c: progress(c, job.campaign_id)).get(job.engine_id)
-        return found is not None and found.claimable > 0
+        return store.retrying(lambda c: is_claimable(c, job.campaign_id, job.engine_id))
 
     def _hold_engine(self, store: Store) -> None:
         """Open the session's row, load, drain; the row is closed unless the store stays away."""
@@ -115,7 +117,7 @@ class Session:
             with ExitStack() as stack:
                 rig = self._open_rig(stack)
                 self._load(store, rig)
-                self._drain(store, rig)
+                self._drain(store, rig, stack)
         except EngineFault as fault:
             outcome, words = "failed", traceback.format_exc()
             self._ended(Ending.ENGINE_FAILED, fault)
@@ -173,6 +175,8 @@ class Session:
             loaded = rig.engine.load()
         finally:
             reading = rig.meter.close()
+        if job.reality is Reality.REAL:
+            require_board(job.engine, loaded)
         windows.append(Window(kind=WindowKind.LOAD, ordinal=0, reading=reading))
         self.report.load_s = reading.duration_s
         windows.append(idle(rig, job.idle_s, WindowKind.IDLE_RESIDENT))
@@ -184,15 +188,17 @@ class Session:
         )
         reach("loaded")
 
-    def _drain(self, store: Store, rig: Rig) -> None:
+    def _drain(self, store: Store, rig: Rig, stack: ExitStack) -> None:
         """Measure tasks of one replicate until none remain or the session is asked to stop."""
         job = self._job
         leases, spool = Leases(store, job.policy), Spool(Path(job.spool)) if job.spool else None
         keeper = Timekeeper(job.deadline)
         if spool is not None:
             spool.deliver(leases, store.where)  # of other sessions on this host
+        heart = stack.enter_context(Heart(leases, job.task_deadline_s, spool))
         attempts = Attempts(
             leases=leases,
+            heart=heart,
             rig=rig,
             session_id=job.session_id,
             deadline_s=job.task_deadline_s,

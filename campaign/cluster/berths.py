@@ -5,7 +5,7 @@ Owns which nodes are refused, for everything or for one engine. Chooses nothing:
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -24,6 +24,11 @@ NOWHERE = ""
 HERE = "here"
 
 
+def berth_id(node: str, board: str) -> str:
+    """Return what the schedule calls the boards of one kind on one node."""
+    return f"{node}/{board}"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Berth:
     """The boards of one kind on one node; `cpus` are the threads Ray counts there."""
@@ -37,7 +42,7 @@ class Berth:
     @property
     def id(self) -> str:
         """What the schedule calls it."""
-        return f"{self.node}/{self.board}"
+        return berth_id(self.node, self.board)
 
 
 class Berths:
@@ -54,7 +59,7 @@ class Berths:
         self.is_cluster = roster is not None
         self._settings, self._local, self._boards = settings, local, frozenset(boards)
         self._refused = {judged.node.id for judged in roster.refused} if roster else set()
-        self._avoided: set[tuple[int, str]] = set()
+        self._avoided: defaultdict[int, set[str]] = defaultdict(set)
         self._by_board: dict[str, list[Berth]] = {}
         self.leaving: frozenset[str] = frozenset()
         self.by_id: dict[str, Berth] = {}
@@ -101,11 +106,15 @@ class Berths:
 
     def avoids(self, engine_id: int, berth: Berth) -> bool:
         """Whether a node has shown to be unfit for an engine."""
-        return (engine_id, berth.node) in self._avoided
+        return berth.node in self.avoided(engine_id)
+
+    def avoided(self, engine_id: int) -> Collection[str]:
+        """Return the nodes that have shown to be unfit for an engine."""
+        return self._avoided.get(engine_id, ())
 
     def avoid(self, engine_id: int, berth: Berth) -> None:
         """Send an engine to this node no more."""
-        self._avoided.add((engine_id, berth.node))
+        self._avoided[engine_id].add(berth.node)
 
     def refuse(self, berth: Berth) -> None:
         """Send nothing to this node any more: it is not what it claims."""

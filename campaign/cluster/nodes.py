@@ -12,12 +12,12 @@ import socket
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, redirect_stdout
+from contextlib import contextmanager, redirect_stdout, suppress
 from dataclasses import dataclass, replace
 from typing import Any
 
 from campaign.cluster.roster import Node
-from db.errors import ConfigError, NodeUnfit
+from db.errors import CampaignError, ConfigError, NodeUnfit
 from workers.node import look
 from workers.products import BOARD_LABEL
 
@@ -106,6 +106,21 @@ def start(local: LocalBoards) -> None:
         raise NodeUnfit(message) from error
 
 
+class RayDied(CampaignError):
+    """The Ray of a run is gone: what it ran has ended, and it runs nothing more."""
+
+
+def require_alive() -> None:
+    """Raise RayDied if the node of a Ray of our own, a process that is our child, has ended."""
+    import psutil
+
+    for child in psutil.Process().children():
+        with suppress(psutil.NoSuchProcess):
+            if child.name() == "raylet" and child.status() != psutil.STATUS_ZOMBIE:
+                return
+    raise RayDied("Ray has died on this machine (logs: /tmp/ray/session_latest)")
+
+
 def leave() -> None:
     """Leave Ray; one of our own ends with it. Safe where none was joined."""
     import ray
@@ -183,10 +198,13 @@ def on(node: str) -> Any:  # noqa: ANN401 - a strategy of Ray's
 def draining() -> frozenset[str]:
     """Return the nodes that are about to go: preempted, or released by an autoscaler.
 
-    Ray tells its own libraries only; a release that does not know the question answers nobody.
+    Ray (2.60) tells its own libraries only, in this way. Of a release that has another one no
+    notice comes: a node that goes is then met when it has gone.
     """
-    from ray._private.state import state
-
+    try:
+        from ray._private.state import state
+    except ImportError:
+        return frozenset()
     asked = getattr(state, "get_draining_nodes", None)
     return frozenset(asked()) if asked else frozenset()
 

@@ -6,37 +6,37 @@ same command is the resume. It dispatches engines, never tasks; sessions claim t
 
 from __future__ import annotations
 
-import uuid
 from collections import Counter
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator
 from contextlib import ExitStack, contextmanager, redirect_stdout
 from dataclasses import replace
 from pathlib import Path
 
-from campaign.cluster.berths import homeless_lines
+from campaign.cluster.berths import berth_id, homeless_lines
+from campaign.cluster.nodes import RayDied
 from campaign.cluster.rollcall import joined
 from campaign.cluster.roster import Roster
 from campaign.configuration.settings import Settings
+from campaign.running.assignments import Assignments
 from campaign.running.endings import Endings
 from campaign.running.fleet import Fleet
 from campaign.running.interrupts import Interrupts
-from campaign.running.ledger import Ledger, counted
+from campaign.running.ledger import Ledger
 from campaign.running.live import Live
 from campaign.running.outcome import show_outcome
 from campaign.running.prepare import begun
 from campaign.running.schedule import schedule
-from campaign.running.spooled import deliver, home_spool, policy_of
+from campaign.running.spooled import deliver, policy_of
 from campaign.running.stop import Stop
 from campaign.running.timebox import Timebox
-from campaign.running.work import Campaign, Work
-from db.campaigns import Progress
-from db.editing import waiting_tasks
+from campaign.running.work import Campaign
 from db.errors import ConfigError, Infeasible, StoreUnavailable
 from db.leases import Leases, Presence
 from db.place import Place
+from db.progress import Progress
+from db.records import TaskState
 from db.store import Store
 from workers.assignment import Assignment, Ending, Report
-from workers.deadline import Deadline
 from workers.process import boot_id, is_alive, sheltered
 
 
@@ -84,9 +84,7 @@ class Driver:
         roster: Roster | None = None,
     ) -> None:
         """Prepare the fleet; Ray starts only if there is something to measure."""
-        self._settings = settings
         self._campaign = campaign
-        self._place = place
         self._store = store
         self._live = live
         self._leases = Leases(store, policy_of(settings))
@@ -96,6 +94,9 @@ class Driver:
         self._draining = False
         self._endings = Endings(self._leases, campaign.id, live)
         self._timebox = Timebox(settings.run)
+        self._assignments = Assignments(
+            settings=settings, campaign=campaign, place=place, store=store, timebox=self._timebox
+        )
         self._out_of_time: set[int] = set()
         self._presence = Presence(self._leases.policy)
         self._ledger = Ledger(store, campaign)
@@ -108,8 +109,8 @@ class Driver:
         deliver(self._leases, self._live.say)
         self._take_back()
         found = self._ledger.look()
-        self._done_before = counted(found, "done")
-        if not any(p.unfinished for p in found.values()):
+        self._done_before = found.count(TaskState.DONE)
+        if not found.unfinished:
             return None
         if self._timebox.over:
             self._live.say("the time of this run is over: the same command goes on in another")
@@ -129,12 +130,15 @@ class Driver:
         try:
             while self._step():
                 pass
-            left = any(p.unfinished for p in self._ledger.look(fresh=True).values())
+            left = self._ledger.look(fresh=True).unfinished
         except StoreUnavailable as error:
             self._live.say(f"{error}; the run ends, and keeps what it measures")
             self._store.hurry.set()
             self._drain()
             return Stop.STORE_AWAY
+        except RayDied as error:
+            self._live.say(f"{error}: the same command goes on with a new one")
+            return Stop.RAY_DIED
         if self._interrupts.asked:
             return Stop.INTERRUPTED
         if left and (self._timebox.over or self._out_of_time):
@@ -177,8 +181,8 @@ class Driver:
         found = self._ledger.look(fresh=True)
         if self._interrupts.asked or not self._hopeful(found):
             self._say_left_out(found)
-            left = any(p.unfinished for p in found.values())
-            self._stuck = left and counted(found, "done") == self._done_before
+            done = found.count(TaskState.DONE)
+            self._stuck = found.unfinished > 0 and done == self._done_before
             return False
         self._store.hurry.wait(0.5)  # set by a signal
         return True
@@ -206,15 +210,15 @@ class Driver:
         if self._presence.lasts():
             self._leases.reap()
 
-    def _hopeful(self, found: Mapping[int, Progress]) -> bool:
+    def _hopeful(self, found: Progress) -> bool:
         """Whether an engine that could run here has unfinished tasks."""
-        return any(p.unfinished and self._could_hold(i) for i, p in found.items())
+        return any(self._could_hold(engine_id) for engine_id in found.left)
 
-    def _say_left_out(self, found: Mapping[int, Progress]) -> None:
+    def _say_left_out(self, found: Progress) -> None:
         """Say what has no node to go to, once."""
         homeless = [
-            (work.engine.board, work.engine.board_count, found[i].unfinished)
-            for i, work in self._campaign.engines.items() if i in found and found[i].unfinished
+            (work.engine.board, work.engine.board_count, left.unfinished)
+            for i, left in found.left.items() if (work := self._campaign.engines.get(i))
             and i not in self._out_of_time and not self._could_hold(i)
         ]  # fmt: skip
         for line in homeless_lines(homeless):
@@ -232,8 +236,8 @@ class Driver:
     def _dispatch(self) -> None:
         waiting = list(self._ledger.waiting(self._holders(), self._avoided))
         for chosen in schedule(waiting, self._fleet.room()) if waiting else ():
+            job = self._assignments.of(chosen.engine_id)
             work = self._campaign.engines[chosen.engine_id]
-            job = self._assignment(work, chosen.engine_id)
             if not self._timebox.admits(work, job.deadline):
                 self._out_of_time.add(chosen.engine_id)
             elif flight := self._fleet.launch(job, chosen.node):
@@ -246,36 +250,8 @@ class Driver:
         """Return the berths that an engine does not go to; None where it can go nowhere."""
         if not self._could_hold(engine_id):
             return None
-        berths = self._fleet.berths
-        return [berth.id for berth in berths.by_id.values() if berths.avoids(engine_id, berth)]
-
-    def _assignment(self, work: Work, engine_id: int) -> Assignment:
-        settings, session_id = self._settings, uuid.uuid4()
-        return Assignment(
-            session_id=session_id,
-            campaign_id=self._campaign.id,
-            engine_id=engine_id,
-            engine=work.engine,
-            reality=self._campaign.reality,
-            place=self._place,
-            policy=self._leases.policy,
-            rig=work.rig,
-            idle_s=settings.protocol.idle_s,
-            task_deadline_s=settings.store.task_deadline_s,
-            lock_wait_s=settings.cluster.board_wait_s,
-            empty_wait_s=settings.cluster.empty_wait_s,
-            transcript=str(self._campaign.logs / f"{session_id}.log"),
-            spool=str(home_spool().folder),
-            deadline=self._deadline(work, engine_id),
-        )
-
-    def _deadline(self, work: Work, engine_id: int) -> Deadline | None:
-        """Return what a session must know to be gone in time; None if the run may take its time."""
-        if self._timebox.ends_at is None:
-            return None
-        asked = self._campaign.id, engine_id, work.engine
-        tasks = self._store.retrying(lambda c: waiting_tasks(c, *asked))
-        return self._timebox.deadline(work, tasks)
+        board = self._campaign.engines[engine_id].engine.board
+        return [berth_id(node, board) for node in self._fleet.berths.avoided(engine_id)]
 
     def _show(self) -> None:
         measuring = tuple(flight.label for flight in self._fleet.flights)

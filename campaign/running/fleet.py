@@ -131,7 +131,8 @@ class Fleet:
         """Wait up to `timeout_s` for sessions to end; returns those that did, with their reports.
 
         A session whose actor died reports FAILED with kind ``actor_died``, or ``node_left`` where
-        its node went on purpose; one that could not be created in time reports UNFIT.
+        its node went on purpose; one that could not be created in time reports UNFIT. Raises
+        RayDied where neither is of its own doing.
         """
         import ray
 
@@ -162,6 +163,8 @@ class Fleet:
         deadline_s = self._settings.creation_deadline_s
         if flight.created or time.monotonic() - flight.launched_s <= deadline_s:
             return None
+        if not self.berths.is_cluster:
+            cluster.require_alive()
         words = f"no session on {flight.berth.name} within {deadline_s:g} s"
         return Report(ending=Ending.UNFIT, kind="not_created", error=words)
 
@@ -227,6 +230,8 @@ class Fleet:
             preempted = getattr(error, "preempted", False)
             died = isinstance(error, ActorDiedError)
         node = flight.berth.node
+        if not self.berths.is_cluster:
+            cluster.require_alive()
         if preempted or (self.berths.is_cluster and cluster.departed(node, DEATH_NOTICE_S)):
             words = f"{flight.berth.name} went on purpose; what it held is given back"
             return Report(ending=Ending.FAILED, kind="node_left", error=words)

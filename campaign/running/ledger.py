@@ -1,7 +1,7 @@
 """What is left of a campaign, and how long it will take: what the driver knows of the store.
 
-Owns how often the store is asked: to count a million tasks takes a second, so it is done again
-once that second is a small part of the time. Dispatches nothing.
+Owns how often the store is asked: to count a million tasks that are left takes a second, so it is
+done again once that second is a small part of the time. Dispatches nothing.
 """
 
 from __future__ import annotations
@@ -15,8 +15,9 @@ from campaign.running.live import Snapshot
 from campaign.running.pace import Estimate, Rest, corrected, eta_s
 from campaign.running.schedule import Waiting
 from campaign.running.work import Campaign
-from db.campaigns import Progress, joules, progress
 from db.grids import paces
+from db.progress import Left, Progress, joules, progress
+from db.records import TaskState
 from db.store import Store
 
 T = TypeVar("T")
@@ -53,14 +54,14 @@ class Ledger:
         self._landed: set[int] = set()
         estimates = {engine: work.estimate for engine, work in campaign.engines.items()}
 
-        def counted() -> Mapping[int, Progress]:
+        def counted() -> Progress:
             self._landed.clear()
             return store.retrying(lambda c: progress(c, campaign.id))
 
         def improved() -> Mapping[int, Estimate]:
             return corrected(estimates, store.retrying(lambda c: paces(c, campaign.id)))
 
-        self.look: Sparing[Mapping[int, Progress]] = Sparing(counted, share=COUNTING)
+        self.look: Sparing[Progress] = Sparing(counted, share=COUNTING)
         self._estimates = Sparing(improved, share=CORRECTING)
         self._joules = Sparing(
             lambda: store.retrying(lambda c: joules(c, campaign.id)), share=ADDING
@@ -79,8 +80,8 @@ class Ledger:
         None where it can go nowhere.
         """
         found, estimates = self.look(), self._estimates()
-        for engine_id, states in found.items():
-            if states.claimable == 0 or engine_id in self._landed:
+        for engine_id, left in found.left.items():
+            if left.claimable == 0 or engine_id in self._landed:
                 continue
             nowhere = avoids(engine_id)
             if nowhere is None:
@@ -90,8 +91,8 @@ class Ledger:
                 engine_id=engine_id,
                 board=work.engine.board,
                 board_count=work.engine.board_count,
-                claimable=states.claimable,
-                remaining_s=states.claimable * estimate.task_s,
+                claimable=left.claimable,
+                remaining_s=left.claimable * estimate.task_s,
                 load_s=estimate.load_s,
                 holders=holders.get(engine_id, 0),
                 weights=weights_of(work.engine),
@@ -106,19 +107,19 @@ class Ledger:
         measured, estimated = self._joules()
         return Snapshot(
             campaign=self._campaign.name,
-            done=counted(found, "done"),
-            failed=counted(found, "quarantined") + counted(found, "excluded"),
-            left=sum(states.unfinished for states in found.values()),
+            done=found.count(TaskState.DONE),
+            failed=found.count(TaskState.QUARANTINED, TaskState.EXCLUDED),
+            left=found.unfinished,
             measuring=measuring,
             energy_j=measured,
             energy_estimated_j=estimated,
             reality=self._campaign.reality,
-            eta_s=eta_s(self._rests(found, holders), boards),
+            eta_s=eta_s(self._rests(found.left, holders), boards),
         )
 
-    def _rests(self, found: Mapping[int, Progress], holders: Mapping[int, int]) -> Iterator[Rest]:
+    def _rests(self, found: Mapping[int, Left], holders: Mapping[int, int]) -> Iterator[Rest]:
         estimates = self._estimates()
-        for engine_id, states in found.items():
+        for engine_id, left in found.items():
             work = self._campaign.engines.get(engine_id)
             if work is None:  # of another driver, whose grid is larger
                 continue
@@ -126,13 +127,8 @@ class Ledger:
             yield Rest(
                 board=work.engine.board,
                 board_count=work.engine.board_count,
-                tasks=states.unfinished,
+                tasks=left.unfinished,
                 task_s=estimate.task_s,
                 load_s=estimate.load_s,
                 holders=holders.get(engine_id, 0),
             )
-
-
-def counted(found: Mapping[int, Progress], state: str) -> int:
-    """Return the tasks in a state."""
-    return sum(states.states.get(state, 0) for states in found.values())

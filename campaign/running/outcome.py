@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import sys
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from campaign.running.work import Campaign
 from campaign.tabular import print_table, say, write_json
-from db.campaigns import outcome_rows, progress, trouble_rows
+from db.campaigns import outcome_rows, trouble_rows
+from db.progress import progress
 from db.store import Store
 
 Row = Mapping[str, Any]
@@ -20,10 +20,7 @@ COLUMNS = ("engine", "workload", "J/token", "tokens/s", "TTFT ms", "ITL ms", "ma
 
 def show_outcome(store: Store, campaign: Campaign, *, as_json: bool) -> bool:
     """Print where the campaign stands; returns whether every task has a result."""
-    found = store.retrying(lambda c: progress(c, campaign.id))
-    states: Counter[str] = Counter()
-    for engine in found.values():
-        states.update(engine.states)
+    states = store.retrying(lambda c: progress(c, campaign.id)).states
     measured = store.retrying(lambda c: outcome_rows(c, campaign.id))
     trouble = store.retrying(lambda c: trouble_rows(c, campaign.id))
     if as_json:

@@ -5,7 +5,6 @@ Everything that can be refused is refused here, before anything starts.
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -33,7 +32,6 @@ from db.campaigns import (
     engine_id,
     enqueue,
     frozen_commits,
-    progress,
     write_exclusions,
 )
 from db.costs import measured_costs
@@ -43,6 +41,7 @@ from db.errors import ConfigError
 from db.grids import Enrolled, Recalled, recall, remember
 from db.leases import LeasePolicy, Leases
 from db.place import Place, opened
+from db.progress import progress
 from db.records import EngineSpec, Task
 from db.store import Store
 from workers.engines.registry import Limits
@@ -87,8 +86,7 @@ class Prepared:
                 for tasks in _by_engine(grid.tasks)
             ]
             digest = self.site.grid_digest(self.commits)
-            if digest is not None:
-                remember(connection, campaign_id, digest, [enrolled for enrolled, _ in engines])
+            remember(connection, campaign_id, digest, [enrolled for enrolled, _ in engines])
         self._quarantine(store, campaign_id, {e.engine_id: spec for e, spec in engines})
         states = _states(store, campaign_id)
         words = news(settings.campaign, states, grid.exclusions, self.commits.lost.values())
@@ -219,10 +217,7 @@ def _enrolled(number: int, tasks: Sequence[Task], efforts: Efforts) -> Enrolled:
 
 def _states(store: Store, campaign_id: int) -> Mapping[str, int]:
     """Return the tasks of a campaign by state."""
-    states: Counter[str] = Counter()
-    for engine in store.retrying(lambda c: progress(c, campaign_id)).values():
-        states.update(engine.states)
-    return states
+    return store.retrying(lambda c: progress(c, campaign_id)).states
 
 
 def _commits(settings: Settings, catalog: Catalog, place: Place) -> Commits:

@@ -14,6 +14,7 @@ class Stop(StrEnum):
 
     INTERRUPTED = "interrupted"  # by a person, or by SIGTERM
     OUT_OF_TIME = "out_of_time"  # nothing that is left would be finished before the deadline
+    RAY_DIED = "ray_died"  # of a Ray of the run's own, its node was killed
     STORE_AWAY = "store_away"  # for longer than store.patience_s; what was measured is kept
 
     @property

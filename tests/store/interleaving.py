@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
-from typing import Any, TypeVar
+from typing import Any, Self, TypeVar
 
 import psycopg
 import sqlalchemy as sa
@@ -34,7 +34,7 @@ class Hand(Store):
         self._thread = ThreadPoolExecutor(1)
         self.running: Future[Any] | None = None
 
-    def retrying(self, work: Callable[[Connection], T]) -> T:
+    def retrying(self, work: Callable[[Connection], T], *, single: bool = False) -> T:
         return work(self._held)
 
     def start(self, call: Callable[[], T]) -> Future[T]:
@@ -106,19 +106,39 @@ def stage(world: World) -> Iterator[Stage]:
 
 
 class Forgetful(psycopg.Connection[Any]):
-    """A connection that dies around its next commit, as often as `deaths` says how."""
+    """A connection that dies around its next commit, as often as `deaths` says how.
+
+    A statement that is a transaction of its own commits as well.
+    """
 
     deaths: list[str]
 
     def commit(self) -> None:
+        with self.dying():
+            super().commit()
+
+    @contextmanager
+    def dying(self) -> Iterator[None]:
         how = self.deaths.pop(0) if self.deaths else None
         if how == "unheard":  # killed by the server: what was sent is rolled back
             with psycopg.connect(self.info.dsn, autocommit=True) as other:
                 other.execute("select pg_terminate_backend(%s)", (self.info.backend_pid,))
-        super().commit()
+        yield
         if how == "unanswered":  # committed, and nobody hears of it
             self.close()
             raise psycopg.OperationalError("server closed the connection unexpectedly")
+
+
+class ForgetfulCursor(psycopg.Cursor[Any]):
+    """A cursor of such a connection."""
+
+    connection: Forgetful
+
+    def execute(self, *arguments: Any, **named: Any) -> Self:
+        if not self.connection.autocommit:
+            return super().execute(*arguments, **named)
+        with self.connection.dying():
+            return super().execute(*arguments, **named)
 
 
 @contextmanager
@@ -132,7 +152,7 @@ def losing(world: World, *deaths: str) -> Iterator[Store]:
 
     @sa.event.listens_for(store._engine, "do_connect")
     def _connect(_dialect: Any, _record: Any, args: list[Any], named: dict[str, Any]) -> Any:
-        return Dying.connect(*args, **named)
+        return Dying.connect(*args, **named, cursor_factory=ForgetfulCursor)
 
     try:
         yield store

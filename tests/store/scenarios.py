@@ -39,8 +39,12 @@ class Holder:
         done = measurement(repeat(0, reading(energy_j)))
         return leases.finish(self.lease, self.session, done)
 
-    def fault(self, leases: Leases) -> TaskState | None:
-        return leases.give_back(self.lease, self.session, Outcome.FAULTED, kind="deadline")
+    def fault(
+        self, leases: Leases, kind: str = "deadline", *, permanent: bool = False
+    ) -> TaskState | None:
+        return leases.give_back(
+            self.lease, self.session, Outcome.FAULTED, kind=kind, permanent=permanent
+        )
 
 
 def nothing_is_hurried(w: World) -> None:

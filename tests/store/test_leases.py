@@ -191,7 +191,12 @@ def test_only_what_is_provably_larger_is_excluded(store: Store) -> None:
     ]
     world = World(store, [failed, *larger, *kept])
     held = Holder(world)
-    held.fault(world.leases)
+    once = world.under(LeasePolicy(max_faults=2))
+    held.fault(once, "out_of_memory")
+    assert world.leases.exclude_larger(held.task_id) == 0, "it may still succeed"
+    again = Holder(world)
+    again.fault(once, "out_of_memory")
+    assert again.task_id == held.task_id
     assert world.leases.exclude_larger(held.task_id) == 3
     excluded = world.sql("select key, reason from tasks where state = 'excluded'")
     assert {row.key for row in excluded} == {t.key for t in larger}
@@ -204,7 +209,7 @@ def test_what_is_larger_under_the_same_load_is_excluded(store: Store) -> None:
     others = [task(8), task(8, **load), task(8, **{**load, "rate_rps": 4.0})]
     world = World(store, [failed, *others])
     held = Holder(world)
-    held.fault(world.leases)
+    held.fault(world.leases, "out_of_memory", permanent=True)
     assert world.leases.exclude_larger(held.task_id) == 1
     assert world.one("select key from tasks where state = 'excluded'") == others[1].key
 
@@ -214,7 +219,7 @@ def test_what_is_measured_or_held_is_never_excluded(store: Store) -> None:
     Holder(world).finish(world.leases)
     Holder(world)
     smallest = Holder(world)
-    smallest.fault(world.leases)
+    smallest.fault(world.leases, "out_of_memory", permanent=True)
     assert world.leases.exclude_larger(smallest.task_id) == 0
 
 
@@ -248,12 +253,12 @@ def test_a_claim_taken_back_before_its_reply_was_sent_again_claims_anew(world: W
     session = world.session()
 
     class Reaped(Store):
-        def retrying(self, work: Callable[[Connection], T]) -> T:
+        def retrying(self, work: Callable[[Connection], T], *, single: bool = False) -> T:
             if not world.outcomes(first_id):
-                super().retrying(work)  # its reply is lost
+                super().retrying(work, single=single)  # its reply is lost
                 world.sql("update tasks set lease_expires_at = '-infinity' where state = 'leased'")
                 assert world.reap() == 1
-            return super().retrying(work)
+            return super().retrying(work, single=single)
 
     first_id = world.one("select min(id) from tasks")
     away = Reaped(world.store.url)

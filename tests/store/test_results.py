@@ -15,14 +15,14 @@ from db.campaigns import (
     engine_id,
     enqueue,
     frozen_commits,
-    joules,
-    progress,
     protocol_id,
     read_protocol,
     write_exclusions,
 )
 from db.embedded import EmbeddedPostgres
+from db.grids import Enrolled, remember
 from db.identity import engine_digest
+from db.progress import Left, Progress, is_claimable, joules, progress
 from db.readings import GpuEnergy, Loaded, PowerTrace, Window, WindowKind
 from db.records import EngineSpec, Exclusion, ModelSpec, Reality, Task, Weights, Workload
 from db.results import close_session, describe_session, write_windows
@@ -79,7 +79,7 @@ def test_a_task_measured_for_one_campaign_is_done_for_the_other(world: World) ->
     with world.store.begin() as connection:
         other = create_campaign(connection, "other", "you", "")
         assert enqueue(connection, other, [FIRST, task(64)]) == 1
-        found = progress(connection, other)[world.engine_id]
+        found = progress(connection, other)
         assert done_keys(connection, [FIRST.key, SECOND.key, "v1:unknown"]) == {FIRST.key}
     assert dict(found.states) == {"done": 1, "pending": 1}
     assert world.one("select campaigns from measurements") == ["other", "proof"]
@@ -95,7 +95,7 @@ def test_an_edited_campaign_drops_tasks_and_keeps_their_results(world: World) ->
     assert world.one("select campaigns from measurements") == []
     with world.store.begin() as connection:  # and takes them back, measured
         assert enqueue(connection, world.campaign_id, [FIRST]) == 0
-        assert dict(progress(connection, world.campaign_id)[world.engine_id].states) == {"done": 1}
+        assert progress(connection, world.campaign_id) == Progress(states={"done": 1}, left={})
 
 
 def test_a_dropped_task_is_no_longer_claimed(world: World) -> None:
@@ -199,8 +199,15 @@ def test_commits_are_frozen_of_models_and_of_their_drafts(store: Store) -> None:
         ENGINE,
     ]
     world = World(store, [task(1, engine=engine) for engine in engines])
+    numbers = [row.id for row in world.sql("select id from engines where draft is not null")]
+    grid = [Enrolled(engine_id=n, tasks=1, task_s=1.0, load_s=1.0, context_tokens=1, batch_size=1)
+            for n in numbers]  # fmt: skip
     with world.store.begin() as connection:
         assert frozen_commits(connection, "proof") == {"m": "c0de", "draft": "d00d"}
+        remember(connection, world.campaign_id, None, grid)
+        assert frozen_commits(connection, "proof") == {"m": "c0de", "draft": "d00d"}
+        remember(connection, world.campaign_id, None, [])
+        assert frozen_commits(connection, "proof") == {}
 
 
 def test_exclusions_are_replaced(world: World) -> None:
@@ -228,16 +235,23 @@ def test_a_protocol_is_its_numbers_not_its_name(world: World) -> None:
 
 def test_progress_counts_by_engine_and_state(store: Store) -> None:
     other = replace(ENGINE, dtype="float16")
-    world = World(store, [task(1), task(2), task(4), task(1, engine=other)])
+    world = World(store, [task(1), task(2), task(4), task(8), task(1, engine=other)])
     Holder(world).finish(world.leases)
     Holder(world)
     world.sql("update tasks set not_before = now() + interval '1 hour' where batch_size = 4")
+    world.sql("update tasks set state = 'quarantined', reason = 'why' where batch_size = 8")
+    world.campaign("another", [task(16)])
     with store.begin() as connection:
         found = progress(connection, world.campaign_id)
-    here, there = found[world.engine_id], found[world.engine(other)]
-    assert dict(here.states) == {"done": 1, "leased": 1, "pending": 1}
-    assert (here.claimable, here.unfinished) == (0, 2)
-    assert (there.claimable, there.unfinished) == (1, 1)
+        known = [is_claimable(connection, world.campaign_id, e) for e in found.left]
+    here, there = world.engine_id, world.engine(other)
+    assert dict(found.states) == {"done": 1, "leased": 1, "pending": 2, "quarantined": 1}
+    assert {type(count) for count in found.states.values()} == {int}
+    assert found.unfinished == 3
+    assert found.left == {
+        here: Left(unfinished=2, claimable=0), there: Left(unfinished=1, claimable=1),
+    }  # fmt: skip
+    assert known == [engine == there for engine in found.left]
 
 
 def test_joules_are_of_accepted_windows_and_absent_where_none_was_measured(world: World) -> None:

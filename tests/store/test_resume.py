@@ -74,6 +74,18 @@ def test_a_changed_grid_is_expanded_again(
     assert len(expansions) == 3
 
 
+def test_what_nobody_could_find_again_is_forgotten(
+    world: World, expansions: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A grid without a digest, as one with a trace file is, comes between two equal ones."""
+    begin(world)
+    with monkeypatch.context() as traced:
+        traced.setattr(site.Site, "grid_digest", lambda *_: None)
+        begin(world, "workload.batch_size=[1,4]")
+    begin(world)
+    assert len(expansions) == 3
+
+
 def test_another_program_expands_again(
     world: World, expansions: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -115,7 +115,7 @@ def test_out_of_memory_excludes_what_is_larger_when_it_is_told_late(
     world: World, spool: Spool
 ) -> None:
     a = Holder(world, expired=True)
-    spool.keep(ended(world, a, Outcome.FAULTED, kind="out_of_memory"))
+    spool.keep(ended(world, a, Outcome.FAULTED, kind="out_of_memory", permanent=True))
     assert world.reap() == 1
     deliver(world, spool)
     assert world.one("select reason from tasks where state = 'excluded'") == "out_of_memory"
@@ -206,7 +206,7 @@ from workers.spool import Spool
 point, folder, url = sys.argv[1:]
 if point == "sent":  # the store has it, the file is still there
     Path.unlink = lambda path, missing_ok=False: os.kill(os.getpid(), 9)
-else:  # the store has half of it
+else:  # the store was told half of it
     import db.leases
     db.leases.write_windows = lambda *_: os.kill(os.getpid(), 9)
 store = Store(url)
@@ -214,18 +214,18 @@ Spool(Path(folder)).deliver(Leases(store, LeasePolicy()), store.where)
 """
 
 
-@pytest.mark.parametrize("point", ["sent", "half"])
+@pytest.mark.parametrize(("point", "outcome"), [("sent", Outcome.OK), ("half", Outcome.INVALID)])
 def test_killed_in_the_middle_it_goes_on_the_next_time(
-    world: World, spool: Spool, point: str
+    world: World, spool: Spool, point: str, outcome: Outcome
 ) -> None:
     a = Holder(world)
-    spool.keep(ended(world, a))
+    spool.keep(ended(world, a, outcome))
     command = [sys.executable, "-c", INGEST, point, str(spool.folder), world.store.url]
     killed = subprocess.run(command, check=False, env={**os.environ, "PYTHONPATH": str(Path.cwd())})
     assert killed.returncode == -signal.SIGKILL
     assert len(spool.files()) == 1
-    assert deliver(world, spool) == Delivery(outcomes={"ok": 1})
-    assert world.counted() == [(a.claim.key, 7.0)]
+    assert deliver(world, spool) == Delivery(outcomes={str(outcome): 1})
+    assert world.counted() == ([(a.claim.key, 7.0)] if outcome is Outcome.OK else [])
     assert world.one("select count(*) from windows") == 1
 
 

@@ -100,6 +100,7 @@ class SimulatedEngine:
         self._chance = chance
         self._session = 1.0 + SESSION_SPREAD * chance.gauss()
         self._shape: Shape | None = None
+        self._costs: dict[Workload, Cost] = {}
 
     def prepare(self) -> None:
         """There are no weights to bring."""
@@ -187,14 +188,16 @@ class SimulatedEngine:
             output_tokens=max(r.output_tokens for r in requests),
             batch_size=len(requests),
         )
-        cost = self._shape and estimate(self._spec, self._shape, self._draw.board, longest)
-        if not cost:
-            raise TaskFault("engine_error", f"{self._spec.label}: not loaded")
-        return cost
+        if longest not in self._costs:
+            cost = self._shape and estimate(self._spec, self._shape, self._draw.board, longest)
+            if not cost:
+                raise TaskFault("engine_error", f"{self._spec.label}: not loaded")
+            self._costs = {longest: cost}  # the batches of a task are alike
+        return self._costs[longest]
 
     def close(self) -> None:
         """There is nothing to free."""
-        self._shape = None
+        self._shape, self._costs = None, {}
 
 
 def _behaviour(spec: EngineSpec) -> Behaviour:
