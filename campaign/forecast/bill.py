@@ -33,9 +33,10 @@ def bill(
     `counts` are the boards that are here; `efforts` estimate, from first principles unless given.
     """
     found = _totals(settings, grid, left, counts, efforts)
-    run, blind = settings.run, Counter[str]()
+    run, blind, bounded = settings.run, Counter[str](), Counter[str]()
     for total in found.values():
         blind += total.blind
+        bounded += total.bounded
     boards = {
         slug: _board(
             total, counts.get(slug, 0), run.price_per_gpu_hour.get(slug),
@@ -49,7 +50,7 @@ def bill(
     carbon = run.carbon_intensity_g_per_kwh
     return {
         "estimate": SIMULATED if simulated else EXPECTED,
-        "estimated_hours": None if simulated else max(wall.values(), default=0.0),
+        "estimated_hours": None if simulated else _wall_h(settings, wall, counts),
         "board_hours": wall,
         "engine_loads": None if simulated else sum(total.loads for total in found.values()),
         "gpu_hours": None if simulated else _rounded(sum(t.board_h for t in found.values())),
@@ -57,6 +58,8 @@ def bill(
         "kwh_ceiling": _added(board["kwh_ceiling"] for board in boards.values()),
         "tasks_without_energy": sum(blind.values()),
         "without_energy": dict(blind),
+        "tasks_at_most": sum(bounded.values()),
+        "at_most": dict(bounded),
         "price": _added(board["price"] for board in boards.values()),
         "boards_without_price": sorted(s for s, b in boards.items() if b["price"] is None),
         "carbon_g": None if kwh is None or carbon is None else _rounded(kwh * carbon),
@@ -76,6 +79,16 @@ def _totals(
         return {}
     per_node = partial(_boards_per_node, settings, counts)
     return totals(left, efforts or Efforts(grid.boards), per_node)
+
+
+def _wall_h(settings: Settings, wall: Mapping[str, float], counts: Mapping[str, int]) -> float:
+    """Return the hours until all kinds are done; those of this machine take turns if alone on it.
+
+    What is not here is somewhere else, at the same time.
+    """
+    shares = settings.cluster.kind == "local" and _alone(settings)
+    here_h = sum(hours for slug, hours in wall.items() if shares and slug in counts)
+    return max((_rounded(here_h), *wall.values()))
 
 
 def _boards_per_node(settings: Settings, counts: Mapping[str, int], slug: str) -> int:

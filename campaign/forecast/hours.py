@@ -13,9 +13,9 @@ from math import ceil
 from db.readings import PhaseMethod
 from db.records import Board, EngineSpec, MeasurementProtocol, ModelSpec, Task, Workload
 from workers.costs.calibration import Correction, corrected
-from workers.costs.cost import Cost, estimate
+from workers.costs.cost import Cost, estimate, numbers_of
 from workers.costs.roofline import weight_bytes
-from workers.costs.speculation import unknown
+from workers.costs.speculation import fewest, unknown
 from workers.shapes.shape import Shape, precision, shape_of
 from workers.workloads.lengths import FIXED, means
 
@@ -31,10 +31,14 @@ LOAD_BYTES_S = 2e9
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Effort:
-    """Time on a board group, and the joules of all its boards; None where they are not known."""
+    """Time on a board group, and the joules of all its boards; None where they are not known.
+
+    `at_most`: the text decides how long it takes, and these are what no text exceeds.
+    """
 
     seconds: float
     energy_j: float | None
+    at_most: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,7 +46,8 @@ class _Unit:
     """One pass of a workload's requests: its seconds, those of its first batch and its prefills.
 
     `power_w` is that of the whole group. `online` says that requests arrive by themselves, and
-    `endless` that they go on doing so: windows are cut from the load then.
+    `endless` that they go on doing so: windows are cut from the load then. `at_most` is that of
+    the cost it rests on.
     """
 
     seconds: float
@@ -51,6 +56,7 @@ class _Unit:
     power_w: float | None
     online: bool
     endless: bool
+    at_most: bool = False
 
 
 class Efforts:
@@ -73,7 +79,8 @@ class Efforts:
     def task(self, task: Task) -> Effort:
         """Return what a task takes: warm-up, windows, and those of a prefill-only run.
 
-        Where the batch has no estimate, only the windows count, and there are no joules.
+        Where the batch has no estimate, only the windows count, and there are no joules; where the
+        text decides, the most that it can cost.
         """
         key = id(task.engine), task.workload
         if key not in self._units:
@@ -83,10 +90,11 @@ class Efforts:
     def load(self, engine: EngineSpec, protocol: MeasurementProtocol) -> Effort:
         """Return what a session takes beside its tasks: loading, and its idle windows."""
         board, weights = self._board(engine), 0.0
-        for model, quantization in ((engine.model, engine.quantization), (engine.draft, None)):
+        kept = ((engine.model, numbers_of(engine)), (engine.draft, precision(engine.dtype)))
+        for model, numbers in kept:
             shape = None if model is None else self._shape(model)
             if shape is not None:
-                weights += weight_bytes(shape, precision(engine.dtype, quantization))
+                weights += weight_bytes(shape, numbers)
         seconds = START_S + weights / LOAD_BYTES_S + IDLE_WINDOWS * protocol.idle_s
         watts = None if board.idle_w is None else board.idle_w * engine.board_count
         return Effort(seconds=seconds, energy_j=None if watts is None else watts * seconds)
@@ -99,6 +107,10 @@ class Efforts:
     def _board(self, engine: EngineSpec) -> Board:
         return self._kinds.get(engine.board) or Board(slug=engine.board)
 
+    def doubt(self, engine: EngineSpec) -> str:
+        """Return what is not known of an engine whose tasks take at most what is said of them."""
+        return f"{unknown(engine)}; as if none were"
+
     def lacking(self, engine: EngineSpec) -> str:
         """Return what is not known of an engine whose tasks have no joules."""
         if self._shape(engine.model) is None:
@@ -106,7 +118,8 @@ class Efforts:
         board = self._board(engine)
         powered = board.tdp_w is not None and board.idle_w is not None
         what = "bandwidth and FLOP/s are" if powered else "TDP or idle power is"
-        return unknown(engine) or f"{engine.board}: its {what} not known"
+        board_s = f"{engine.board}: its {what} not known"
+        return board_s if fewest(engine) is not None else unknown(engine) or board_s
 
     def _shape(self, model: ModelSpec) -> Shape | None:
         key = id(model)
@@ -118,11 +131,14 @@ class Efforts:
         shape = self._shape(engine.model)
         if shape is None:
             return None
-        cost = estimate(engine, shape, self._board(engine), _typical(work))
+        asked = engine, shape, self._board(engine), _typical(work)
+        known = estimate(*asked)
+        cost = known or estimate(*asked, at_most=True)
         if cost is None:
             return None
         correction = self._corrections.get((engine.board, engine.backend))
-        return _unit(work, cost if correction is None else corrected(cost, correction))
+        unit = _unit(work, cost if correction is None else corrected(cost, correction))
+        return replace(unit, at_most=known is None)
 
 
 def _typical(work: Workload) -> Workload:
@@ -175,7 +191,7 @@ def _effort(protocol: MeasurementProtocol, unit: _Unit | None) -> Effort:
         if again:
             seconds += protocol.repeats * _filled_s(protocol, unit.prefill_s)
     joules = None if unit.power_w is None else unit.power_w * seconds
-    return Effort(seconds=seconds, energy_j=joules)
+    return Effort(seconds=seconds, energy_j=joules, at_most=unit.at_most)
 
 
 def _filled_s(protocol: MeasurementProtocol, pass_s: float) -> float:

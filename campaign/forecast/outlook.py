@@ -109,6 +109,11 @@ def _lacking(name: str, plan: Plan) -> str | None:
     return None
 
 
+def _up_to(plan: Plan) -> str:
+    """Return the words before a sum in which some tasks stand with the most they can take."""
+    return "up to " if plan["tasks_at_most"] else ""
+
+
 def check_budget(settings: Settings, plan: Plan) -> None:
     """Raise Infeasible, in one line, if what is left of a plan takes more than the budget."""
     if settings.reality is Reality.SIMULATED:
@@ -119,7 +124,8 @@ def check_budget(settings: Settings, plan: Plan) -> None:
         if bound is None:
             continue
         if isinstance(value, float) and value > bound:
-            over.append(f"the plan takes {value:.4g} {unit}, more than budget.{name}={bound:g}")
+            over.append(f"the plan takes {_up_to(plan)}{value:.4g} {unit}, more than "
+                        f"budget.{name}={bound:g}")  # fmt: skip
         elif lacking := _lacking(name, plan):
             over.append(f"budget.{name}={bound:g} cannot be checked: {lacking}")
     if over:

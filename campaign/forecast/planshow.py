@@ -6,6 +6,7 @@ import sys
 from collections.abc import Iterable, Mapping, Sequence
 
 from campaign.forecast.outlook import Plan
+from campaign.tabular import count_of
 
 #: Names of a list that are printed before the rest is counted.
 SHOWN = 12
@@ -46,7 +47,8 @@ def _rows(plan: Plan) -> Iterable[tuple[str, str]]:
         yield "energy", _energy(plan)
         yield from _boards(plan)
         yield from _isolation(plan)
-        yield from _unknown(plan)
+        yield from _unknown(plan, "unknown", "without_energy")
+        yield from _unknown(plan, "at most", "at_most")
     yield "weights", f"{plan['weights_gb']:.4g} GB on disk"
     if plan["unresolved"]:
         yield "unresolved", f"{_listed(plan['unresolved'])}: the commit is looked up by run"
@@ -107,11 +109,11 @@ def _isolation(plan: Plan) -> Iterable[tuple[str, str]]:
         yield "isolation", f"a node of its own for each session would idle {cost}, {nodes}"
 
 
-def _unknown(plan: Plan) -> Iterable[tuple[str, str]]:
-    """Yield what is not known of tasks without energy, and how many there are."""
-    without = plan["without_energy"]
-    assert isinstance(without, Mapping)  # noqa: S101 - made by `describe`
-    yield from (("unknown", f"{count} tasks: {why}") for why, count in without.items())
+def _unknown(plan: Plan, name: str, key: str) -> Iterable[tuple[str, str]]:
+    """Yield what is not known of tasks without energy, or with no more than a bound of it."""
+    found = plan[key]
+    assert isinstance(found, Mapping)  # noqa: S101 - made by `describe`
+    yield from ((name, f"{count_of(count, 'task')}: {why}") for why, count in found.items())
 
 
 def _exclusions(found: Sequence[Mapping[str, object]]) -> Iterable[str]:

@@ -11,9 +11,10 @@ from collections import Counter
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 
+from campaign.grids.proposals import Reason, speculation_misfit
 from campaign.grids.quantization import quantization_misfit
 from db.errors import Infeasible
-from db.records import Board, EngineSpec, Exclusion, Task, Weights, Workload
+from db.records import Board, EngineSpec, Exclusion, Task, Workload
 from workers.costs.cost import memory_share, numbers_of, usable_bytes
 from workers.costs.roofline import cache_bytes, weight_bytes
 from workers.engines.transformers_limits import CROPPED
@@ -22,11 +23,6 @@ from workers.workloads.tracefiles import is_trace
 
 #: The most boards of one kind that one host holds.
 MAX_GROUP = 16
-#: The option and its value that make vLLM accept drafts at a set rate, whatever the weights say.
-ACCEPTANCE = "rejection_sample_method"
-SYNTHETIC = "synthetic"
-
-Reason = tuple[str, str]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,7 +93,7 @@ def workload_misfit(
 
 def _number_format(engine: EngineSpec, board: Board) -> Reason | None:
     if engine.dtype == "bfloat16" and board.fp16_flops and not board.bf16_flops:
-        return "dtype", f"{board.slug} does not compute in bfloat16; use engine.dtype=float16"
+        return "dtype", f"{board.slug} does not compute in bfloat16; use float16"
     return None
 
 
@@ -134,21 +130,8 @@ def _power_limit(engine: EngineSpec, board: Board) -> Reason | None:
     return None
 
 
-def _acceptance(engine: EngineSpec, board: Board) -> Reason | None:
-    """Speculation on random weights accepts what no real model would, or nothing."""
-    synthetic = engine.options.get(ACCEPTANCE) == SYNTHETIC
-    if engine.speculation is None:
-        return ("no_speculation", f"{ACCEPTANCE} without engine.speculation") if synthetic else None
-    if synthetic and board.is_cpu:
-        return "artefact", "vLLM's CPU sampler does not accept synthetically"
-    if engine.model.weights is Weights.RANDOM and not synthetic:
-        return "artefact", ("what random weights accept says nothing of real ones; use weights="
-                            f"real, or engine.options.vllm.{ACCEPTANCE}={SYNTHETIC}")  # fmt: skip
-    return None
-
-
 ENGINE_RULES: tuple[Callable[[EngineSpec, Board], Reason | None], ...] = (
-    _number_format, _group_size, _backend, _power_limit, _acceptance,
+    _number_format, _group_size, _backend, _power_limit, speculation_misfit,
 )  # fmt: skip
 
 
@@ -174,6 +157,21 @@ def _places(engine: EngineSpec, workload: Workload) -> Reason | None:
     if workload.needs_places and most not in (None, workload.batch_size):
         text = f"max_num_seqs={most} computes other batches than batch_size={workload.batch_size}"
         return "batch_limit", text
+    return _step(engine, workload)
+
+
+def _step(engine: EngineSpec, workload: Workload) -> Reason | None:
+    """Return why vLLM's steps, as long as they are told to be, are too short for its requests."""
+    tokens = engine.options.get("max_num_batched_tokens")
+    places = engine.options.get("max_num_seqs") or workload.batch_size
+    if not isinstance(tokens, int) or not isinstance(places, int):
+        return None
+    if tokens < places:
+        return "step_tokens", f"max_num_batched_tokens={tokens} is below its {places} requests"
+    context = workload.input_tokens + workload.output_tokens
+    if engine.options.get("enable_chunked_prefill") is False and tokens < context:
+        whole = f"{context} tokens without enable_chunked_prefill"
+        return "step_tokens", f"max_num_batched_tokens={tokens} is below {whole}"
     return None
 
 
@@ -197,7 +195,7 @@ def _decoding(engine: EngineSpec, workload: Workload) -> Reason | None:
 
 def _weight_bytes(engine: EngineSpec, shape: Shape, draft: Shape | None) -> float:
     """Return the least bytes that the weights take; a draft's are not quantized."""
-    least = weight_bytes(shape, precision(engine.dtype, engine.quantization))
+    least = weight_bytes(shape, numbers_of(engine))
     return least + (weight_bytes(draft, precision(engine.dtype)) if draft is not None else 0.0)
 
 

@@ -17,9 +17,10 @@ from campaign.catalogue.flags import problems as option_problems
 from campaign.configuration.points import NGRAM, Models, engines, loadings, workloads
 from campaign.configuration.reader import nearest
 from campaign.configuration.settings import Axes, Settings
-from campaign.grids.fit import Grid, Reason, engine_misfit, workload_misfit
+from campaign.grids.fit import Grid, engine_misfit, workload_misfit
 from campaign.grids.keys import Keys
 from campaign.grids.lengths import resolved
+from campaign.grids.proposals import Reason
 from db.errors import ConfigError
 from db.identity import engine_digest
 from db.records import Board, EngineSpec, Exclusion, ModelSpec, Task, Weights, Workload

@@ -115,6 +115,7 @@ def _line(task: Task, efforts: Efforts) -> Plan:
         "replicate": task.replicate,
         "seconds": round(effort.seconds, 3),
         "joules": None if effort.energy_j is None else round(effort.energy_j, 1),
+        "at_most": effort.at_most,
     }
 
 

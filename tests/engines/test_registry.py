@@ -4,12 +4,13 @@ from pathlib import Path
 
 import pytest
 
-from db.errors import ConfigError, EngineFault
+from db.errors import ConfigError, EngineFault, NodeUnfit
+from db.readings import Loaded
 from db.records import EngineSpec
 from tests.engines.harness import LIMITS, spec_of
 from workers.engines import registry
 from workers.engines.faults import engine_fault, kind_of, task_fault
-from workers.engines.registry import open_engine
+from workers.engines.registry import open_engine, require_board
 from workers.engines.vllm_arguments import cores_of_workers
 
 
@@ -41,6 +42,30 @@ def test_a_library_that_is_not_installed_names_what_brings_it(
         open_engine(with_backend(backend), folder=tmp_path, limits=LIMITS)
     assert (caught.value.kind, caught.value.permanent) == ("unsupported", True)
     assert flavour in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("board", "resolved", "fit"),
+    [
+        ("l4", {"device": "cpu"}, False),
+        ("l4", {"device_config": {"device": "cpu", "device_type": "cpu"}}, False),
+        ("cpu:any:1", {"device": "cuda"}, False),
+        ("l4", {"device": "cuda"}, True),
+        ("l4", {"device_config": {"device_type": "cuda"}}, True),
+        ("cpu:any:1", {"device": "cpu"}, True),
+        ("l4", {}, True),  # the simulated engine computes nowhere
+    ],
+)
+def test_an_engine_that_computes_elsewhere_than_is_metered_is_refused(
+    board: str, resolved: dict[str, object], fit: bool
+) -> None:
+    spec = EngineSpec(model=spec_of("vllm").model, backend="vllm", board=board)
+    loaded = Loaded(resolved=resolved, software={}, pid=1)
+    if fit:
+        require_board(spec, loaded)
+        return
+    with pytest.raises(NodeUnfit, match=f"and {board} would be metered: install"):
+        require_board(spec, loaded)
 
 
 @pytest.mark.parametrize(

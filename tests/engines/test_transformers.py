@@ -321,6 +321,7 @@ def test_compiling_is_seen_in_the_batch_that_pays_for_it(
     second, _ = engine.generate(ONE)
     assert first.counters["compiled_graphs"] > 0
     assert second.counters["compiled_graphs"] == 0
+    assert second.counters["compiled_forward_passes"] == second.counters["forward_passes"] > 0
     assert tokens == opened().generate(ONE)[1]
     assert "compiled_graphs" not in opened().generate(ONE)[0].counters
 

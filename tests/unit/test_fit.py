@@ -26,7 +26,7 @@ from db.records import (
     Weights,
     Workload,
 )
-from workers.costs.cost import estimate, running_together
+from workers.costs.cost import estimate, memory_filled, running_together
 from workers.shapes.shape import QUANTIZED, Shape, precision, shape_of
 
 CATALOG = load_catalog()
@@ -188,15 +188,59 @@ def test_a_context_beyond_the_engines_own_limit_is_left_out() -> None:
         ("l4", {"backend": "transformers", "mode": "online"}, "offline_engine"),
         ("l4", {"backend": "simulated", "speculation": "ngram"}, "simulated_limit"),
         ("l4", {"speculation": "ngram"}, "artefact"),
-        ("l4", {"speculation": "ngram", "options": SYNTHETIC}, None),
+        ("l4", {"speculation": "ngram", "speculative_tokens": 4, "options": SYNTHETIC}, None),
         ("cpu:x:2", {"speculation": "ngram", "options": SYNTHETIC}, "artefact"),
         ("l4", {"options": SYNTHETIC}, "no_speculation"),
+        ("l4", {"options": {"prompt_lookup_max": 3}}, "no_speculation"),
     ],
 )  # fmt: skip
 def test_what_a_backend_or_board_cannot_do(
     board: str, fields: dict[str, Any], expected: str | None
 ) -> None:
     assert reason(engine("Qwen/Qwen2.5-0.5B", board, **fields)) == expected
+
+
+REAL = replace(CATALOG.model("Qwen/Qwen2.5-0.5B"), weights=Weights.REAL, commit="abc")
+ACCEPTS = {"rejection_sample_method": "synthetic"}
+
+
+@pytest.mark.parametrize(
+    ("fields", "options", "expected"),
+    [
+        ({}, ACCEPTS, "acceptance"),  # at no rate
+        ({}, ACCEPTS | {"synthetic_acceptance_length": 0.5}, "acceptance"),
+        ({}, ACCEPTS | {"synthetic_acceptance_length": 5.5}, "acceptance"),  # 4 ahead and its own
+        ({}, ACCEPTS | {"synthetic_acceptance_length": 5}, None),
+        ({}, ACCEPTS | {"synthetic_acceptance_length": 1}, None),
+        ({}, {"synthetic_acceptance_length": 2.5}, "acceptance"),
+        ({}, {"rejection_sample_method": "block", "synthetic_acceptance_length": 2.5},
+         "acceptance"),
+        ({}, {"prompt_lookup_min": 5, "prompt_lookup_max": 3}, "lookup"),
+        ({}, {"prompt_lookup_min": 3, "prompt_lookup_max": 3}, None),
+        ({}, {"prompt_lookup_min": 5}, None),
+        ({"draft": REAL, "speculation": "draft_model"}, {"draft_tensor_parallel_size": 2},
+         "draft_parallel"),
+        ({"draft": REAL, "speculation": "draft_model"}, {"draft_tensor_parallel_size": 1}, None),
+    ],
+)  # fmt: skip
+def test_speculation_is_asked_for_as_vllm_takes_it(
+    fields: dict[str, Any], options: dict[str, Any], expected: str | None
+) -> None:
+    asked = {"model": REAL, "speculation": "ngram", "speculative_tokens": 4, **fields}
+    assert reason(engine("gpt2", "l4", options=options, **asked)) == expected
+
+
+def test_random_weights_take_the_bytes_that_are_written() -> None:
+    """Eight bits of compressed-tensors; a checkpoint of that name may have four."""
+    shape, board = shape_in("Qwen/Qwen2.5-7B"), CATALOG.board("l4")
+    one = Workload(input_tokens=8, output_tokens=8, batch_size=1)
+
+    def held(**fields: object) -> float:
+        return memory_filled(engine("Qwen/Qwen2.5-7B", "l4", **fields), shape, board, one)
+
+    real = replace(CATALOG.model("Qwen/Qwen2.5-7B"), weights=Weights.REAL)
+    assert held(quantization="compressed-tensors") == held(quantization="fp8")
+    assert held(quantization="compressed-tensors", model=real) == held(quantization="awq")
 
 
 def test_random_weights_are_quantized_where_their_layers_divide_into_groups() -> None:
@@ -284,6 +328,12 @@ def test_assisted_generation_takes_tokens_back_from_a_dynamic_cache_alone(
         ({"speculation": "ngram"}, {"decoding": "beam", "beams": 4}, "no_beam_search"),
         ({"mode": "online"}, {"decoding": "beam", "beams": 4}, "no_beam_search"),
         ({"mode": "online"}, {"arrival": "closed"}, None),
+        ({"options": {"max_num_batched_tokens": 7}}, {"batch_size": 8}, "step_tokens"),
+        ({"options": {"max_num_batched_tokens": 8}}, {"batch_size": 8}, None),
+        ({"options": {"max_num_batched_tokens": 8, "max_num_seqs": 9}}, {}, "step_tokens"),
+        ({"options": {"max_num_batched_tokens": 95, "enable_chunked_prefill": False}}, {},
+         "step_tokens"),
+        ({"options": {"max_num_batched_tokens": 96, "enable_chunked_prefill": False}}, {}, None),
     ],
 )  # fmt: skip
 def test_what_a_backend_cannot_be_asked_for(
@@ -373,7 +423,8 @@ def words(file: Path) -> set[str]:
 
 
 def test_every_reason_stands_in_the_documentation_with_its_source() -> None:
-    found = words(ROOT / "campaign" / "grids" / "fit.py") | words(ROOT / "campaign" / "grids" / "grid.py")
+    modules = (ROOT / "campaign" / "grids" / f"{name}.py" for name in ("fit", "grid", "proposals"))
+    found = {word for module in modules for word in words(module)}
     assert {"dtype", "memory", "artefact", "not_installed", "not_fetched"} <= found
     guide = (ROOT / "docs" / "grids.md").read_text(encoding="utf-8")
     table = guide.partition("## What is left out")[2].partition("\n## ")[0]

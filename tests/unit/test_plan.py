@@ -266,6 +266,18 @@ def test_boards_that_are_not_here_are_one_group() -> None:
     assert found["wall_hours"] >= found["gpu_hours"] / 4
 
 
+def test_kinds_of_boards_on_one_machine_take_turns_where_sessions_have_it_alone() -> None:
+    overrides = ("model=gpt2", "board=[h100-sxm-80gb,l4]")
+    both = {"h100-sxm-80gb": 1, "l4": 1}
+    alone, apart = (described(*overrides, f"cluster.isolation={how}", here=both)
+                    for how in ("node", "gpu"))  # fmt: skip
+    hours = alone["board_hours"].values()
+    assert alone["estimated_hours"] == pytest.approx(sum(hours), rel=1e-4)
+    assert apart["estimated_hours"] == max(apart["board_hours"].values())
+    elsewhere = described(*overrides, here={"l4": 1})
+    assert elsewhere["estimated_hours"] == max(elsewhere["board_hours"].values())
+
+
 def test_simulated_boards_have_no_hours() -> None:
     assert described("+grid=simulated")["estimated_hours"] is None
 

@@ -237,16 +237,33 @@ def planned(*overrides: str) -> tuple[Any, Any]:
     return settings, describe(settings, grid, {}, None, Efforts(grid.boards))
 
 
-def test_a_plan_says_what_it_cannot_know(capsys: pytest.CaptureFixture[str]) -> None:
-    overrides = ("engine.speculation=[null,ngram,meta-llama/Llama-3.2-1B]", "budget.kwh=100",
+def test_a_plan_takes_a_lookup_for_the_most_it_can_cost(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    overrides = ("engine.speculation=[null,ngram,meta-llama/Llama-3.2-1B]",
                  "workload.batch_size=[1,2]")  # fmt: skip
-    settings, plan = planned(*overrides)
-    reason = "how many tokens of a lookup in the text are kept depends on the text"
-    assert (plan["tasks"], plan["without_energy"]) == (6, {reason: 2})
+    settings, plan = planned(*overrides, "budget.kwh=100")
+    doubt = "how many tokens of a lookup in the text are kept depends on the text; as if none were"
+    assert (plan["tasks"], plan["without_energy"], plan["at_most"]) == (6, {}, {doubt: 2})
     show({**plan, "source": "physics"})
-    assert f"unknown    2 tasks: {reason}\n" in capsys.readouterr().err
-    with pytest.raises(Infeasible, match=f"2 tasks have no estimate of energy: of 2, {reason}"):
-        check_budget(settings, plan)
+    assert f"at most    2 tasks: {doubt}\n" in capsys.readouterr().err
+    check_budget(settings, plan)
+    with pytest.raises(Infeasible, match=r"takes up to .* kWh, more than budget\.kwh=0\.01"):
+        check_budget(planned(*overrides, "budget.kwh=0.01")[0], plan)
+
+
+def test_no_text_makes_a_lookup_cost_more_than_its_bound() -> None:
+    shape = shape_of("m", TARGET.architecture)
+    assert shape is not None
+    for batch in (1, 16, 128):
+        bound = estimate(LOOKUP, shape, A100, load_of(batch), at_most=True)
+        assert bound is not None
+        for length in (1, 1.5, 3, 5):
+            found = cost(synthetic(length), load_of(batch))
+            assert found.e2e_s <= bound.e2e_s
+            assert joules(found) <= joules(bound)
+        assert joules(bound) > joules(cost(PLAIN, load_of(batch)))
+    assert estimate(DRAFTED, shape, A100, load_of(), at_most=True) == cost(DRAFTED)
 
 
 def test_a_plan_knows_a_set_rate_and_loads_a_draft() -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from db.records import Board, EngineSpec, Workload
+from db.records import Board, EngineSpec, Weights, Workload
 from workers.costs.constants import (
     Constants,
     board_rates,
@@ -18,11 +18,11 @@ from workers.costs.constants import (
 )
 from workers.costs.group import Group, Phase
 from workers.costs.roofline import cache_bytes, decode, prefill, weight_bytes
-from workers.costs.speculation import draft_shape, kept, proposed
+from workers.costs.speculation import draft_shape, fewest, kept, proposed
 from workers.shapes.shape import Precision, Shape, precision
 
 #: Bumped when a formula or constant changes what a simulated row says.
-VERSION = "4"
+VERSION = "5"
 
 #: Options that keep a part of the weights in the host's memory.
 _OFFLOADING = ("cpu_offload_gb", "offload_group_size")
@@ -63,15 +63,19 @@ def estimate(
     board: Board,
     workload: Workload,
     constants: Constants | None = None,
+    *,
+    at_most: bool = False,
 ) -> Cost | None:
     """Return what a batch costs on an engine's boards.
 
-    None where the boards' rates are not known, or how many proposed tokens are kept. Of the engine
+    None where the boards' rates are not known, or how many proposed tokens are kept; with `at_most`
+    the fewest that any text lets it keep stand for these. Of the engine
     count backend, version, dtype, quantization, parallelism, speculation, power limit, threads
     (on ``cpu:`` boards) and the options that change arithmetic or memory; of the workload lengths,
     batch and beams. Boards beyond `tensor_parallel` hold further stages of the model.
     """
-    keeps, together = kept(engine), running_together(engine, shape, board, workload)
+    keeps = fewest(engine) if at_most else kept(engine)
+    together = running_together(engine, shape, board, workload)
     running = max(1, together)
     group = _group(engine, shape, board, running, constants or constants_of(board, engine))
     if group is None or keeps is None:
@@ -146,7 +150,8 @@ def _spread(engine: EngineSpec) -> int:
 
 def numbers_of(engine: EngineSpec) -> Precision:
     """Return how an engine keeps numbers, its KV cache included."""
-    numbers = precision(engine.dtype, engine.quantization)
+    drawn = engine.model.weights is Weights.RANDOM
+    numbers = precision(engine.dtype, engine.quantization, drawn=drawn)
     if engine.options.get("kv_cache_dtype") in _KV_FP8:
         return replace(numbers, kv_bytes=1.0)
     return numbers

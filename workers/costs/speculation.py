@@ -16,6 +16,8 @@ KEPT = 0.6
 #: vLLM's option, and its value, that make it keep tokens at a set rate.
 METHOD, SYNTHETIC = "rejection_sample_method", "synthetic"
 LENGTH = "synthetic_acceptance_length"
+#: The speculation that looks in the text, and needs no draft.
+NGRAM = "ngram"
 
 
 def proposed(engine: EngineSpec) -> int:
@@ -39,6 +41,16 @@ def kept(engine: EngineSpec) -> float | None:
     if engine.speculation != "draft_model" or draft_shape(engine) is None:
         return None
     return sum(KEPT**count for count in range(ahead + 1))
+
+
+def fewest(engine: EngineSpec) -> float | None:
+    """Return how many tokens a step keeps whatever the text is; where that is all, `kept`.
+
+    Of a lookup in the text its own one: proposing in vain, in every step, is the most that
+    speculation can cost.
+    """
+    lookup = engine.speculation == NGRAM and engine.options.get(METHOD) != SYNTHETIC
+    return 1.0 if lookup else kept(engine)
 
 
 def unknown(engine: EngineSpec) -> str | None:

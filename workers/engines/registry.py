@@ -7,13 +7,14 @@ from difflib import get_close_matches
 from importlib.util import find_spec
 from pathlib import Path
 
-from db.errors import ConfigError, EngineFault
+from db.errors import ConfigError, EngineFault, NodeUnfit
+from db.readings import Loaded
 from db.records import EngineSpec
 from workers.clock import Clock, MonotonicClock
 from workers.engines.engine import Engine
 from workers.engines.limits import Limits
 
-__all__ = ["BACKENDS", "Limits", "open_engine", "why_absent"]
+__all__ = ["BACKENDS", "Limits", "open_engine", "require_board", "why_absent"]
 
 #: Backend -> the library it needs, and what installs it.
 LIBRARIES = {
@@ -49,6 +50,22 @@ def why_absent(backend: str) -> str | None:
     if find_spec(library) is not None and find_spec("torch") is not None:
         return None
     return f"{library} is not installed: {install}"
+
+
+def require_board(spec: EngineSpec, loaded: Loaded) -> None:
+    """Raise NodeUnfit where an engine computes elsewhere than on the board that is metered.
+
+    As a library without its GPU build does, or with a driver too old for it: on the CPU.
+    """
+    told = loaded.resolved
+    config = told.get("device_config")
+    device = told.get("device") or (config.get("device_type") if isinstance(config, dict) else None)
+    if device is None or (device == "cpu") is spec.board.startswith("cpu:"):
+        return
+    raise NodeUnfit(
+        f"{spec.backend} computes on {device} here, and {spec.board} would be metered: install its "
+        "build for this board (make install FLAVOUR=cuda or cpu), and see `campaign doctor`"
+    )
 
 
 def _adapter(backend: str, mode: str) -> Callable[[EngineSpec, Path, Limits, Clock], Engine]:

@@ -195,6 +195,8 @@ class TransformersEngine:
         counters = steps.counters(self._passes[0], self._passes[1:], self._spec)
         if compiling:
             counters["compiled_graphs"] = float(_compiled_graphs() - graphs)
+            ran = counters["forward_passes"] if _compiled_graphs() else 0.0
+            counters["compiled_forward_passes"] = ran
         return Batch(
             started_ns=started_ns,
             ended_ns=ended_ns,

@@ -64,14 +64,21 @@ class _Steps:
         iteration_stats: Any,  # noqa: ANN401 - vLLM's IterationStats; None without a token
         **_: object,
     ) -> None:
-        """Count a step. Its requests are those still running and those it was the last of."""
+        """Count a step. Its requests are those still running and those it was the last of.
+
+        Under load the engine also turns once without any, to forget those that have ended: such a
+        turn computes nothing, and is no step.
+        """
         if scheduler_stats is None:
             return
         ended = 0 if iteration_stats is None else len(iteration_stats.finished_requests)
+        together = scheduler_stats.num_running_reqs + ended
+        if not together:
+            return
         told = self.told
         self.told = {
             STEPS: told[STEPS] + 1,
-            RUNNING: told[RUNNING] + scheduler_stats.num_running_reqs + ended,
+            RUNNING: told[RUNNING] + together,
         }
 
     def log(self) -> None:

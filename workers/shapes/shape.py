@@ -32,6 +32,8 @@ QUANTIZED: Mapping[str, float] = {
     **dict.fromkeys(("bitsandbytes", "gguf", "hqq", "marlin", "bitblas", "gptq_bitblas"), 0.5),
     **dict.fromkeys(("ptpc_fp8", "deepspeedfp", "tpu_int8"), 1.0),
 }  # fmt: skip
+#: The same of random weights, where they are written in more bytes than a checkpoint may take.
+DRAWN: Mapping[str, float] = {"compressed-tensors": 1.0}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -179,10 +181,15 @@ class Shape:
         return read
 
 
-def precision(dtype: str, quantization: str | None = None) -> Precision:
-    """Return the bytes of weights and KV cache for a dtype by its Hugging Face name."""
-    size = BYTES.get(dtype, 2.0)
-    weight = QUANTIZED.get(quantization or "", size)
+def precision(dtype: str, quantization: str | None = None, *, drawn: bool = False) -> Precision:
+    """Return the bytes of weights and KV cache for a dtype by its Hugging Face name.
+
+    `drawn` weights are random ones.
+    """
+    size, method = BYTES.get(dtype, 2.0), quantization or ""
+    weight = QUANTIZED.get(method, size)
+    if drawn:
+        weight = DRAWN.get(method, weight)
     return Precision(weight_bytes=weight, kv_bytes=size, half=size <= BYTES["float16"])
 
 

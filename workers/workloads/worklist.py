@@ -77,8 +77,12 @@ class Worklist:
         lengths = self.once
         if work.requests is None:  # a load that goes on
             lengths = tuple(islice(self.lengths(), SETTLED * work.batch_size))
-        steps = ((prompt, -(-output // (1 + lookahead))) for prompt, output in lengths)
-        return reachable_mean(steps, work.batch_size, step_tokens or STEP_TOKENS)
+        steps = [(prompt, -(-output // (1 + lookahead))) for prompt, output in lengths]
+        best = reachable_mean(steps, work.batch_size, step_tokens or STEP_TOKENS)
+        if work.arrival == "closed":  # the step after an answer is under way as its client asks
+            decoded = sum(taken for _, taken in steps)
+            best *= decoded / (decoded + len(steps))
+        return best
 
     def turn(self) -> None:
         """Let the prompts from here on begin with another common prefix."""
