@@ -30,6 +30,9 @@ help: ## list the targets
 run: $(VENV)/$(FLAVOUR).stamp ## install, then measure the quickstart grid (ARGS="protocol.repeats=5")
 	@$(BIN)/python -m campaign run +grid=quickstart $(ARGS)
 
+# Thousands of processes import the same modules: each would compile them again.
+test long chaos: export PYTHONDONTWRITEBYTECODE :=
+
 test: $(VENV)/$(FLAVOUR).stamp $(VENV)/dev.stamp check ## install, check, then run every test (TESTS=tests/unit)
 	@command -v gcc >/dev/null || { echo "make test: gcc is missing; the stand-in for the NVML library is built with it" >&2; exit 1; }
 	@$(BIN)/python -m pytest $(TESTS) $(ARGS)
@@ -46,6 +49,10 @@ bench: $(VENV)/$(FLAVOUR).stamp $(VENV)/dev.stamp $(VENV)/bench.stamp ## race th
 
 chaos: $(VENV)/$(FLAVOUR).stamp $(VENV)/dev.stamp ## kill and stop everything under a campaign of 2,160 tasks (CHAOS_SEED=7)
 	@$(BIN)/python -m pytest -s -o python_files='long_*.py' tests/chaos $(ARGS)
+
+long: $(VENV)/$(FLAVOUR).stamp $(VENV)/dev.stamp ## run what is too long for make test, chaos included (TESTS=tests/ray)
+	@command -v gcc >/dev/null || { echo "make long: gcc is missing; the stand-in for the NVML library is built with it" >&2; exit 1; }
+	@$(BIN)/python -m pytest -s -o python_files='long_*.py' $(TESTS) $(ARGS)
 
 install: $(VENV)/$(FLAVOUR).stamp ## install without running (FLAVOUR=cpu, cuda, hf or base)
 
@@ -69,4 +76,4 @@ $(VENV)/%.stamp: $(PINS)/%.txt pyproject.toml | $(BIN)/uv
 	@$(INSTALL) --editable .
 	@touch $@
 
-.PHONY: help run test check bench chaos install pins clean
+.PHONY: help run test check bench chaos long install pins clean

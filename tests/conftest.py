@@ -21,7 +21,7 @@ Place = Callable[..., tuple[StandinGpu, ...]]
 ROOT = Path(__file__).resolve().parent.parent
 
 #: Folders of tests/ whose name is a marker: `-m "not engines"` leaves a whole suite out.
-SUITES = frozenset({"store", "ray", "crash", "nvml", "engines"})
+SUITES = frozenset({"store", "ray", "crash", "nvml", "engines", "browser"})
 
 
 def pytest_configure() -> None:

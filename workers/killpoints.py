@@ -1,6 +1,6 @@
 """Named places where a crash test may hold a process to kill something; nothing otherwise.
 
-``CAMPAIGN_HOLD_AT=point`` and ``CAMPAIGN_HOLD_FOLDER=folder``: the first process to reach the
+``CAMPAIGN_HOLD_AT=point,point`` and ``CAMPAIGN_HOLD_FOLDER=folder``: the first process to reach a
 point writes its pid to ``folder/point.held`` and waits there until ``folder/point.go`` exists.
 """
 
@@ -16,7 +16,7 @@ POINTS = ("loaded", "claimed", "in_window", "measured", "written")
 
 def reach(point: str) -> None:
     """Pass a named place; waits there only if the environment asks for it, and only once."""
-    if os.environ.get("CAMPAIGN_HOLD_AT") != point:
+    if point not in os.environ.get("CAMPAIGN_HOLD_AT", "").split(","):
         return
     folder = Path(os.environ["CAMPAIGN_HOLD_FOLDER"])
     mine = folder / f"{point}.{os.getpid()}"

@@ -43,7 +43,7 @@ WEIGHTS = {
     Attack.PAUSE_ACTOR: 12,
     Attack.KILL_RAYLET: 2,
     Attack.PAUSE_RAYLET: 6,
-    Attack.KILL_DRIVER: 2,
+    Attack.KILL_DRIVER: 4,
     Attack.PAUSE_DRIVER: 8,
     Attack.STOP_SERVER: 10,
 }
@@ -51,6 +51,8 @@ WEIGHTS = {
 IN_HAND = ("claimed", "in_window", "measured")
 #: An attack on whom nobody held.
 ANYWHERE = "anywhere"
+#: Tasks that are handed out where nobody has one left: one for each board.
+FEW = 3
 #: Seconds between two looks at every result.
 LOOK_S = 2.0
 #: Seconds for what must happen on its own.
@@ -66,8 +68,22 @@ select a.id, s.pid, s.pid_started_s from attempts a join sessions s on s.id = a.
  where a.outcome is null
 """
 CLOSED = "select id, outcome, kind from attempts where id = any(%(ids)s) and outcome is not null"
+#: No session may claim these yet: the last tasks of every engine.
+KEEP_BACK = """
+update tasks set not_before = now() + interval '1 day' where id in (
+    select id from tasks where state = 'pending' and not_before is null
+     order by ordinal desc, id desc limit %(count)s)
+returning id
+"""
+HAND_OUT = """
+update tasks set not_before = null where id in (
+    select id from tasks where not_before is not null order by ordinal, id limit %(count)s)
+returning id
+"""
 ACCEPTED = "select id, task_id, lease_id, session_id, closed_at from attempts where outcome = 'ok'"
-STATES = "select state, count(*) as tasks from tasks group by 1"
+STATES = """
+select state, not_before is not null as kept, count(*) as tasks from tasks group by 1, 2
+"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -100,6 +116,7 @@ class Adversary:
         self._sessions: Sequence[Any] = ()
         self.done = self.tasks = self.outages = 0
         self._looked_s = 0.0
+        self._began = False
 
     # ---- progress --------------------------------------------------------------------------------
 
@@ -124,13 +141,9 @@ class Adversary:
     def _share(self) -> float:
         """The part of the goal that is reached."""
         hits = sum(min(self.hits(point), self._goal.hits) for point in POINTS)
-        made = sum(bool(self.total(attack)) for attack in Attack)
-        return (hits + made) / (self._goal.hits * len(POINTS) + len(Attack))
-
-    @property
-    def _is_ahead(self) -> bool:
-        """Whether the campaign is further than the attacks: then nobody is let go for nothing."""
-        return self.tasks > 0 and self.done / self.tasks > self._share
+        made = sum(bool(self.total(attack)) for attack in Attack) + self.outages
+        wanted = self._goal.hits * len(POINTS) + len(Attack) + self._goal.outages
+        return (hits + made) / wanted
 
     # ---- one step --------------------------------------------------------------------------------
 
@@ -151,16 +164,13 @@ class Adversary:
             self._attack_anywhere(self._chance.choice(self._hosts))
 
     def revive(self) -> None:
-        """Start dead drivers again, held at the point that was hit least: that is the resume."""
+        """Start dead drivers again: that is the resume."""
         for host in self._hosts:
             code = host.ended()
             if code is not None:
                 self._note_exit(host, code)
             if host.process is None or code is not None:
-                elsewhere = {other.point for other in self._hosts if other is not host}
-                free = [point for point in POINTS if point not in elsewhere]
-                self._chance.shuffle(free)
-                host.start(min(free, key=self.hits))
+                host.start(self._point_for(host))
 
     def _note_exit(self, host: Host, code: int) -> None:
         if code in (0, -signal.SIGKILL):
@@ -174,15 +184,33 @@ class Adversary:
     def observe(self) -> None:
         """Count the tasks; what was accepted once must stay as it was accepted."""
         self._looked_s = time.monotonic()
-        states = {row.state: row.tasks for row in self._server.ask(STATES)}
-        self.tasks, self.done = sum(states.values()), states.get("done", 0)
-        for state in states.keys() & {"quarantined", "excluded"}:
-            raise AssertionError(f"{states[state]} tasks {state}: nothing here is at fault")
+        found = self._server.ask(STATES)
+        for state in {row.state for row in found} & {"quarantined", "excluded"}:
+            raise AssertionError(f"tasks are {state}: nothing here is at fault")
+        self.tasks = sum(row.tasks for row in found)
+        self.done = sum(row.tasks for row in found if row.state == "done")
+        self._keep_back(sum(row.tasks for row in found if row.kept))
         accepted = {row.id: tuple(row) for row in self._server.ask(ACCEPTED)}
         for attempt, row in self._seen.items():
             if accepted.get(attempt) != row:
                 self.violations.append(f"accepted attempt {row} became {accepted.get(attempt)}")
         self._seen = accepted
+
+    def _keep_back(self, kept: int) -> None:
+        """Let the work last as long as the attacks: it ends only after the goal is reached.
+
+        A tenth of the tasks is there from the start, seven more with what is reached of the goal.
+        Beyond that a few come at a time, and only once those before are done; they meet the
+        adversary where it holds whoever comes.
+        """
+        wanted = 0 if self.is_satisfied else int(self.tasks * (0.9 - 0.7 * self._share))
+        if kept and self.done + kept == self.tasks:
+            wanted = min(wanted, kept - FEW)
+        if not self._began:
+            self._began = self.tasks > 0
+            self._server.ask(KEEP_BACK, count=wanted)
+        elif kept > wanted:
+            self._server.ask(HAND_OUT, count=kept - wanted)
 
     def _restore(self, *, all_of_them: bool = False) -> None:
         """Let go on who has been stopped for long enough."""
@@ -213,27 +241,31 @@ class Adversary:
         if self.is_satisfied:
             host.let_go()
             return
-        if self._is_wanted_elsewhere(host) and self._strike(host, Attack.KILL_DRIVER):
-            return  # the next one is held elsewhere
         if now_s < self._next_s[host]:
             return
+        if (point := self._point_for(host)) != host.point:
+            host.move_to(point)
         if not host.is_armed:
             host.arm()
         elif host.held:
             self._strike(host, self._chosen(host))
-            if not self._is_ahead and host.is_armed:
-                host.let_go()
+            host.let_go()
         elif host.point == "loaded":
             self._unload(host, living)
         else:
             return
         self._next_s[host] = now_s + self._chance.uniform(0.1, 1.2)
 
-    def _is_wanted_elsewhere(self, host: Host) -> bool:
-        """Whether this host's point was hit enough, and one that nobody is held at was not."""
-        points = {other.point for other in self._hosts}
-        short = {point for point in POINTS if self.hits(point) < self._goal.hits}
-        return host.point not in short and bool(short - points)
+    def _point_for(self, host: Host) -> str:
+        """Return where a host is to be held: at its point until that was hit enough."""
+        elsewhere = {other.point for other in self._hosts if other is not host}
+        short = [point for point in POINTS if self.hits(point) < self._goal.hits]
+        free = [point for point in short if point not in elsewhere]
+        if host.point in short:
+            return host.point
+        if free:
+            return min(free, key=self.hits)
+        return host.point if host.point in IN_HAND else self._chance.choice(IN_HAND)
 
     def _unload(self, host: Host, living: Collection[int]) -> None:
         """Kill a session that measures, so that another one loads."""
@@ -333,12 +365,13 @@ class Adversary:
     def _outage(self) -> None:
         """Take the store away for three leases; what the living had in hand must not be lost."""
         self.outages += 1
-        self._restore(all_of_them=True)
-        living = {process.pid for host in self._hosts for process in host.offspring()}
-        open_now = self._server.ask(OPEN_ATTEMPTS)
-        hand = [a.id for a in open_now if a.pid in living and is_alive(a.pid, a.pid_started_s)]
         for host in self._hosts:
             self._note(host.point, Attack.OUTAGE, len(host.held))
+        whole = [host for host in self._hosts if host.process not in self._doomed]
+        self._restore(all_of_them=True)
+        living = {process.pid for host in whole for process in host.offspring()}
+        open_now = self._server.ask(OPEN_ATTEMPTS)
+        hand = [a.id for a in open_now if a.pid in living and is_alive(a.pid, a.pid_started_s)]
         self._server.stop()
         for host in self._hosts:
             host.let_go()

@@ -1,7 +1,7 @@
 """One of several hosts that drain a campaign: its home, its driver, what that driver started.
 
 A driver runs as people run it, in a process of its own, and is started again when it has died.
-Its sessions are held at the kill point that its environment names (workers/killpoints.py).
+Its sessions are held at one kill point at a time (workers/killpoints.py).
 """
 
 from __future__ import annotations
@@ -39,13 +39,14 @@ class Host:
     # ---- the driver ------------------------------------------------------------------------------
 
     def start(self, point: str) -> None:
-        """Start the driver; its sessions are held at `point` once that is armed."""
+        """Start the driver; its sessions are held at `point` once that is armed, "" is nowhere."""
         self.incarnation += 1
-        self.point, self.held, self.wounded = point, [], False
+        self.wounded = False
         self.failed_loads.clear()
         self._holds.mkdir(parents=True)
-        if point:
-            self.let_go()
+        for each in POINTS:
+            self.move_to(each)
+        self.point = point
         with self.errors.open("w") as err, (self.home / "out.json").open("w") as out:
             self.process = psutil.Popen(
                 self._command,
@@ -63,7 +64,7 @@ class Host:
             "HOME": str(self.home),
             "CAMPAIGN_HOME": str(self.home),
             "CAMPAIGN_LOCKS": str(self.home / "locks"),
-            "CAMPAIGN_HOLD_AT": self.point,
+            "CAMPAIGN_HOLD_AT": ",".join(POINTS),
             "CAMPAIGN_HOLD_FOLDER": str(self._holds),
         }
 
@@ -129,6 +130,13 @@ class Host:
     def is_armed(self) -> bool:
         """Whether sessions are held."""
         return self.point in POINTS and not self._go.exists()
+
+    def move_to(self, point: str) -> None:
+        """Hold nobody where they were held, and be ready to hold them at another point."""
+        if self.point in POINTS:
+            self.let_go()
+        self.point = point
+        self.let_go()
 
     def arm(self) -> None:
         """Hold every session that comes to the point from now on."""

@@ -1,4 +1,7 @@
-"""SIGKILL of the driver, the actor or Postgres at every named point; the same command completes."""
+"""SIGKILL of the driver, the actor or Postgres at every named point; the same command completes.
+
+The points are visited one after the other; tests/crash/long_kill.py has a site for each.
+"""
 
 from __future__ import annotations
 
@@ -31,49 +34,70 @@ def whole(site: Site) -> None:
     until(lambda: not site.ours(), "no orphan process")
 
 
-@pytest.mark.parametrize("point", POINTS)
-def test_killed_actor_is_replaced_by_the_running_driver(site: Site, point: str) -> None:
-    run = site.start(hold_at=point)
-    os.kill(site.held_pid(point), signal.SIGKILL)
+#: A task may be lost at every point in turn.
+LOSING = (*SMALL, "store.max_lost=10")
+TOLL = "select outcome, count(*) from attempts group by 1 order by 1"
+
+
+def test_killed_actor_is_replaced_by_the_running_driver(site: Site) -> None:
+    run = site.start(LOSING, hold_at=",".join(POINTS))
+    for point in POINTS:
+        os.kill(site.held_pid(point), signal.SIGKILL)
     code, said, err = site.finish(run)
     assert code == 0, err
     assert said["tasks"] == {"done": 3}
+    assert site.facts(TOLL) == [("lost", 3), ("ok", 3)]  # claimed, in_window, measured
     whole(site)
 
 
-@pytest.mark.parametrize("point", POINTS)
-def test_killed_driver_is_resumed_by_the_same_command(site: Site, point: str) -> None:
-    run = site.start(hold_at=point)
-    site.held_pid(point)
-    run.kill()
-    run.communicate()
-    code, said, err = site.finish(site.start())
+def test_killed_driver_is_resumed_by_the_same_command(site: Site) -> None:
+    points = ("loaded", "measured", "written")  # no lease, a lease, a result
+    for point in points:
+        run = site.start(LOSING, hold_at=",".join(points))
+        site.held_pid(point)
+        run.kill()
+        run.communicate()
+    code, said, err = site.finish(site.start(LOSING))
     assert code == 0, err
     assert said["tasks"] == {"done": 3}
+    assert site.facts(TOLL) == [("lost", 1), ("ok", 3)]
     whole(site)
 
 
-@pytest.mark.parametrize("point", POINTS)
-def test_killed_postgres_is_revived_by_the_run_itself(site: Site, point: str) -> None:
-    run = site.start(hold_at=point)
-    site.held_pid(point)
-    os.kill(site.postmaster(), signal.SIGKILL)
-    site.let_go(point)
+def test_killed_postgres_is_revived_by_the_run_itself(site: Site) -> None:
+    run = site.start(hold_at=",".join(POINTS))
+    for point in POINTS:
+        site.held_pid(point)
+        os.kill(site.postmaster(), signal.SIGKILL)
+        site.let_go(point)
     code, said, err = site.finish(run)
     assert code == 0, err
     assert said["tasks"] == {"done": 3}
+    assert site.facts(TOLL) == [("ok", 3)]
     whole(site)
 
 
-def test_running_again_measures_nothing_twice(site: Site) -> None:
+def test_running_again_measures_nothing_twice_and_says_where_the_grid_was_edited(
+    site: Site,
+) -> None:
     code, _, err = site.finish(site.start())
     assert code == 0, err
-    before = site.facts("select id, closed_at from attempts order by id")
+    attempts = "select id, closed_at from attempts order by id"
+    before = site.facts(attempts)
     code, said, err = site.finish(site.start())
     assert code == 0, err
     assert "3 already measured" in err
     assert said["tasks"] == {"done": 3}
-    assert site.facts("select id, closed_at from attempts order by id") == before
+    assert site.facts(attempts) == before
+    edited = [word for word in SMALL if "batch_size" not in word]
+    code, said, err = site.finish(site.start([*edited, "workload.batch_size=[4,8]"]))
+    assert code == 0, err
+    assert (
+        "the grid was edited: 1 task added, 2 no longer in it, 2 of them measured and kept" in err
+    )
+    assert said["tasks"] == {"done": 2}
+    assert site.facts("select state, count(*) from tasks group by 1") == [("done", 4)]
+    assert site.facts(attempts)[:3] == before
 
 
 def test_first_interrupt_finishes_the_task_and_the_second_command_the_rest(site: Site) -> None:
@@ -103,9 +127,7 @@ def test_second_interrupt_gives_the_task_back_free_of_charge(site: Site) -> None
     assert said["tasks"] == {"pending": 3}
     assert site.facts("select outcome, count(*) from attempts group by 1") == [("released", 1)]
     assert site.facts("select sum(faults + losses + invalids) from tasks") == [(0,)]
-    code, said, err = site.finish(site.start())
-    assert (code, said["tasks"]) == (0, {"done": 3}), err
-    whole(site)
+    until(lambda: not site.ours(), "no orphan process")
 
 
 def test_two_drivers_of_one_campaign_share_the_work(site: Site) -> None:

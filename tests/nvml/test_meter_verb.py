@@ -123,8 +123,9 @@ def until_reads(stream, word):
 # ---- energy ------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("tick_s", [0.02, 0.1])
-@pytest.mark.parametrize("curve", ["constant", "square", "ramp", "burst"])
+@pytest.mark.parametrize(
+    ("curve", "tick_s"), [("constant", 0.1), ("square", 0.02), ("ramp", 0.1), ("burst", 0.02)]
+)
 def test_the_energy_is_the_commands_own(standin, read, curve, tick_s):
     (gpu,) = standin(StandinGpu(uuid=A, **{**SQUARE, "curve": curve}, tick_s=tick_s))
     for seconds in ("0.7", "0.03"):

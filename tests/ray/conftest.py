@@ -7,7 +7,26 @@ from pathlib import Path
 
 import pytest
 
+from tests.conftest import Program
+from tests.crash.site import Site
 from tests.ray.nodes import FakeCluster, gpus
+
+#: In the environment of a node: its engines start processes, as real ones do.
+PARENTS = """
+import os, pathlib, subprocess
+from workers.engines.simulated import SimulatedEngine
+
+load = SimulatedEngine.load
+
+
+def start(self):
+    child = subprocess.Popen(["sleep", "3600"])
+    (pathlib.Path(os.environ["CHILDREN"]) / str(child.pid)).touch()
+    return load(self)
+
+
+SimulatedEngine.load = start
+"""
 
 
 @pytest.fixture(scope="module")
@@ -32,3 +51,22 @@ def add(fake_cluster: FakeCluster) -> Iterator[Callable[..., object]]:
 
     yield more
     fake_cluster.remove(*nodes)
+
+
+@pytest.fixture
+def site(program: Program, fake_cluster: FakeCluster) -> Iterator[Site]:
+    """A site whose runs go to the cluster."""
+    made = Site(program)
+    made.command = (f"cluster.address={fake_cluster.address}",)
+    yield made
+    for process in made.ours():
+        process.kill()
+
+
+@pytest.fixture
+def parents(site: Site) -> dict[str, object]:
+    """The environment of a node whose engines start processes, whose pids come up in a folder."""
+    (site.folder / "parents").mkdir()
+    (site.folder / "parents" / "sitecustomize.py").write_text(PARENTS)
+    (site.folder / "children").mkdir()
+    return {"python_path": site.folder / "parents", "CHILDREN": str(site.folder / "children")}

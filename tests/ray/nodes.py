@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import tempfile
+import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import replace
@@ -82,9 +83,20 @@ class FakeCluster:
                 **environment,
             },
         }
-        node = patiently(lambda: self._cluster.add_node(wait=False, **asked))
-        self._cluster._wait_for_node(node, timeout=START_S)
-        return node
+        return patiently(lambda: self._listed(self._cluster.add_node(wait=False, **asked)))
+
+    def _listed(self, node: Any) -> Any:
+        """Return a node once the cluster lists it; one that died at its start is taken away."""
+        ends_s = time.monotonic() + START_S
+        while True:
+            try:
+                self._cluster._wait_for_node(node, timeout=2)
+            except TimeoutError:
+                if is_alive(node) and time.monotonic() < ends_s:
+                    continue
+                self._cluster.remove_node(node, allow_graceful=False)
+                raise
+            return node
 
     def remove(self, *nodes: Any) -> None:
         """Take nodes away that are still there."""
@@ -109,6 +121,14 @@ def raylet(node: Any) -> psutil.Process:
     """Return the process that is the node, as far as the others are concerned."""
     [info] = node.all_processes["raylet"]
     return psutil.Process(info.process.pid)
+
+
+def is_alive(node: Any) -> bool:
+    """Whether a node's raylet lives; Ray ends one whose agents are slow to start."""
+    try:
+        return raylet(node).status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
 
 
 def sigterm(node: Any) -> None:

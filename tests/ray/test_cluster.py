@@ -1,4 +1,7 @@
-"""Campaigns on a cluster of several nodes: real Ray, real Postgres, boards behind the stand-in."""
+"""Campaigns on a cluster of several nodes: real Ray, real Postgres, boards behind the stand-in.
+
+tests/ray/long_cluster.py goes on with more of the same.
+"""
 
 from __future__ import annotations
 
@@ -33,51 +36,26 @@ select count(*) from sessions a join sessions b on a.id < b.id
    and tstzrange(a.started_at, a.ended_at) && tstzrange(b.started_at, b.ended_at)
 """
 OUTCOMES = "select outcome, kind, count(*) from attempts group by 1, 2 order by 1, 2"
-#: In the environment of a node: its engines start processes, as real ones do.
-PARENTS = """
-import os, pathlib, subprocess
-from workers.engines.simulated import SimulatedEngine
-
-load = SimulatedEngine.load
-
-
-def start(self):
-    child = subprocess.Popen(["sleep", "3600"])
-    (pathlib.Path(os.environ["CHILDREN"]) / str(child.pid)).touch()
-    return load(self)
-
-
-SimulatedEngine.load = start
+ENDED = """
+select e.board, t.batch_size, t.state, t.reason, t.faults, t.attempts
+  from tasks t join engines e on e.id = t.engine_id
 """
-#: In the environment of a node: its first engine hangs with Python's lock in hand.
-HANGS = """
-import ctypes, os, pathlib
-from workers import attempts, session
+#: In the environment of a node: its boards have memory for two requests.
+SHORT = """
+from db.errors import TaskFault
 from workers.engines.simulated import SimulatedEngine
 
-attempts.SLACK_S = session.SLACK_S = 1.0
 generate = SimulatedEngine.generate
 
 
-def hang(self, *args):
-    mark = pathlib.Path(os.environ["HANGS_ONCE"])
-    if not mark.exists():
-        mark.write_text(str(os.getpid()))
-        ctypes.PyDLL(None).sleep(3600)
-    return generate(self, *args)
+def short(self, requests, *args):
+    if len(requests) > 2:
+        raise TaskFault("out_of_memory", "no memory for a third")
+    return generate(self, requests, *args)
 
 
-SimulatedEngine.generate = hang
+SimulatedEngine.generate = short
 """
-
-
-@pytest.fixture
-def site(program, fake_cluster):
-    made = Site(program)
-    made.command = (f"cluster.address={fake_cluster.address}",)
-    yield made
-    for process in made.ours():
-        process.kill()
 
 
 def asked(site: Site, *more: str) -> tuple[str, ...]:
@@ -106,15 +84,6 @@ def read_until(run, word: str) -> str:
         assert line, f"ended before saying {word!r}:\n{said}"
         said += line
     return said
-
-
-@pytest.fixture
-def parents(site):
-    """The environment of a node whose engines start processes, whose pids come up in a folder."""
-    (site.folder / "parents").mkdir()
-    (site.folder / "parents" / "sitecustomize.py").write_text(PARENTS)
-    (site.folder / "children").mkdir()
-    return {"python_path": site.folder / "parents", "CHILDREN": str(site.folder / "children")}
 
 
 def all_gone(environment) -> bool:
@@ -191,35 +160,15 @@ def test_a_cluster_without_any_of_the_boards_is_refused_before_anything_starts(s
     assert not (site.folder / "store").exists()
 
 
-@pytest.mark.engines
-def test_a_real_engine_is_metered_by_the_board_of_its_node(site, fake_cluster):
-    shape = {"architectures": ["LlamaForCausalLM"], "model_type": "llama", "hidden_size": 128,
-             "intermediate_size": 256, "num_hidden_layers": 2, "num_attention_heads": 4,
-             "num_key_value_heads": 2, "vocab_size": 1024, "tie_word_embeddings": True,
-             "max_position_embeddings": 512}  # fmt: skip
-    (site.folder / "tiny").mkdir()
-    (site.folder / "tiny" / "config.json").write_text(json.dumps(shape))
-    code, said, err = site.finish(site.start((
-        "cluster=ray", f"cluster.address={fake_cluster.address}", "engine=transformers",
-        "protocol=quick", "protocol.window_s=0.5", "campaign=real", f"model={site.folder}/tiny",
-        "board=rtx-a6000", "workload.input_tokens=16", "workload.output_tokens=8",
-        "workload.batch_size=1",
-    )))  # fmt: skip
-    assert code == 0, err
-    [row] = said["measurements"]
-    assert (row["board"], row["reality"]) == ("rtx-a6000", "simulated")
-    assert row["energy_method"] == "nvml_counter"
-    assert row["joules_per_output_token"] * row["output_tokens_per_s"] == pytest.approx(
-        150.0, rel=0.01
-    )
-    assert site.facts("select gpu_uuids from sessions") == [(["GPU-rtx-a6000-0"],)]
-
-
 # ---- company ----------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("isolation", "together"), [("gpu", True), ("node", False)])
-def test_sessions_share_a_node_only_where_that_is_asked_for(site, add, isolation, together):
+def test_sessions_do_not_share_a_node(site, add):
+    company(site, add, "node", together=False)
+
+
+def company(site, add, isolation, *, together):
+    """Assert that two engines are, or are not, on a node of two boards at the same time."""
     add("l40s", gpus("l40s", 2), **held(site, "loaded"))
     run = site.start(asked(site, "board=l40s", MODELS, f"cluster.isolation={isolation}"))
     site.held_pid("loaded")
@@ -250,18 +199,21 @@ def test_two_rays_that_offer_the_same_board_never_measure_on_it_together(site, a
 # ---- what dies --------------------------------------------------------------------------------
 
 
-def test_an_actor_killed_anywhere_is_replaced_and_leaves_no_process(site, add, parents):
-    points = {"l4": "loaded", "l40s": "claimed", "a10": "in_window", "a40": "measured",
-              "a30": "written"}  # fmt: skip
+def test_a_killed_actor_is_replaced_and_leaves_no_process(site, add, parents):
+    killed(site, add, parents, {"l40s": "in_window", "a30": "written"}, lost=1)
+
+
+def killed(site, add, parents, points, lost):
+    """Assert that actors killed at a point on each board are replaced, and what they held lost."""
     for board, point in points.items():
         add(board, gpus(board), **held(site, point), **parents)
     run = site.start(asked(site, f"board=[{','.join(points)}]", "workload.batch_size=[1,2]"))
     for point in points.values():
         os.kill(site.held_pid(point), signal.SIGKILL)
     code, said, err = site.finish(run)
-    assert (code, states(said)) == (0, {"done": 10}), err
+    assert (code, states(said)) == (0, {"done": 2 * len(points)}), err
     counted = {outcome: count for outcome, _, count in site.facts(OUTCOMES)}
-    assert counted == {"ok": 10, "lost": 3}  # claimed, in_window, measured: a lease was in hand
+    assert counted == {"ok": 2 * len(points), "lost": lost}
     assert all_gone(parents)
 
 
@@ -326,19 +278,26 @@ def test_a_driver_that_dies_leaves_no_process_on_the_nodes_and_is_resumed(site, 
     assert (code, states(said)) == (0, {"done": 2}), err
 
 
-def test_an_engine_that_hangs_with_pythons_lock_is_ended_at_its_deadline(site, add):
-    hangs = site.folder / "hangs"
-    hangs.mkdir()
-    (hangs / "sitecustomize.py").write_text(HANGS)
-    mark = site.folder / "hung"
-    add("l40s", gpus("l40s"), python_path=hangs, HANGS_ONCE=str(mark))
+def test_a_node_without_memory_prunes_what_is_larger_there_and_nothing_elsewhere(site, add):
+    (site.folder / "short").mkdir()
+    (site.folder / "short" / "sitecustomize.py").write_text(SHORT)
+    add("l40s", gpus("l40s"), python_path=site.folder / "short")
+    sizes = (1, 2, 4, 8, 16, 32)
     code, said, err = site.finish(site.start(asked(
-        site, "board=l40s", "store.task_deadline_s=2", "store.beat_s=0.5",
-        "store.lease_s=60",
+        site, "board=[l40s,h100-sxm-80gb]", f"workload.batch_size={list(sizes)}",
     )))  # fmt: skip
-    assert (code, states(said)) == (0, {"done": 1}), err
-    assert gone(int(mark.read_text()))
-    assert [row[::2] for row in site.facts(OUTCOMES)] == [("lost", 1), ("ok", 1)]
+    assert code == 4, err
+    ended = {"l40s": {}, "h100-sxm-80gb": {}}
+    for board, size, *how in site.facts(ENDED):
+        ended[board][size] = tuple(how)
+    done, pruned = ("done", None, 0, 1), ("excluded", "out_of_memory", 0, 0)
+    tried = ("quarantined", "faulted:out_of_memory", 3, 3)
+    assert ended["h100-sxm-80gb"] == dict.fromkeys(sizes, done)
+    short = ended["l40s"]
+    assert (short[1], short[2], short[4]) == (done, done, tried)
+    assert pruned in short.values()  # of those that were not tried before
+    assert {short[size] for size in sizes[3:]} <= {pruned, tried}
+    assert sum(states(said).values()) == 2 * len(sizes)
 
 
 # ---- looking ----------------------------------------------------------------------------------

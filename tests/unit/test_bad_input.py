@@ -1,13 +1,21 @@
-"""Bad input through the real entry point: one clear line, exit code 2, nothing started."""
+"""Bad input through the command line: one clear line, exit code 2, nothing started.
+
+Most of it is given to the entry point in this process, as a process of its own takes a second.
+"""
 
 from __future__ import annotations
 
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+
+from campaign.cli import main
+
+Said = Callable[..., subprocess.CompletedProcess[str]]
 
 ROOT = Path(__file__).parents[2]
 
@@ -101,9 +109,36 @@ def campaign(*arguments: str, home: Path) -> subprocess.CompletedProcess[str]:
     )  # fmt: skip
 
 
-@pytest.mark.parametrize(("arguments", "says"), BAD, ids=lambda value: " ".join(value)[:60])
-def test_bad_input_is_one_clear_line(arguments: list[str], says: str, tmp_path: Path) -> None:
+@pytest.fixture
+def said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Said:
+    """A function that gives the program its words here: what it says, and its exit code."""
+    monkeypatch.chdir(ROOT)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
+
+    def say(*arguments: str) -> subprocess.CompletedProcess[str]:
+        code = main(arguments)
+        printed = capsys.readouterr()
+        return subprocess.CompletedProcess(arguments, code, printed.out, printed.err)
+
+    return say
+
+
+def test_a_process_of_its_own_ends_with_the_line_and_its_code(tmp_path: Path) -> None:
+    arguments, says = BAD[0]
     result = campaign(*arguments, home=tmp_path)
+    assert (result.returncode, result.stdout) == (2, "")
+    (line,) = result.stderr.splitlines()
+    assert says in line
+
+
+@pytest.mark.parametrize(("arguments", "says"), BAD, ids=lambda value: " ".join(value)[:60])
+def test_bad_input_is_one_clear_line(
+    arguments: list[str], says: str, tmp_path: Path, said: Said
+) -> None:
+    result = said(*arguments)
     assert result.returncode == 2, result.stderr
     assert result.stdout == ""
     (line,) = result.stderr.splitlines()
@@ -113,8 +148,10 @@ def test_bad_input_is_one_clear_line(arguments: list[str], says: str, tmp_path: 
 
 
 @pytest.mark.parametrize("arguments", SECRETS, ids=lambda value: value[0][:12])
-def test_a_password_is_refused_and_shown_nowhere(arguments: list[str], tmp_path: Path) -> None:
-    result = campaign(*arguments, home=tmp_path)
+def test_a_password_is_refused_and_shown_nowhere(
+    arguments: list[str], tmp_path: Path, said: Said
+) -> None:
+    result = said(*arguments)
     assert result.returncode == 2
     (line,) = result.stderr.splitlines()
     assert "put it in a file named by PGPASSFILE" in line
