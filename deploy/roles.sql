@@ -76,7 +76,8 @@ begin
             ('windows', 'insert'),
             ('gpu_energies', 'insert'),
             ('phases', 'insert'),
-            ('power_traces', 'insert')
+            ('power_traces', 'insert'),
+            ('external_rows', 'insert')              -- imported; a wrong one the owner deletes
         ) as rights (name, verbs)
         where to_regclass(format('public.%I', name)) is not null
     loop

@@ -36,6 +36,7 @@ WRITES = {
     "gpu_energies": {"INSERT"},
     "phases": {"INSERT"},
     "power_traces": {"INSERT"},
+    "external_rows": {"INSERT"},
 }
 VIEWS = set(statements("views.sql")) - {"drop"}
 RELATIONS = {*tables.metadata.tables, *VIEWS, "alembic_version"}
@@ -222,6 +223,8 @@ KEPT = [
     "update windows set energy_j = 1",
     "update gpu_energies set energy_j = 1",
     "update phases set energy_j = 1",
+    "update external_rows set energy_j = 1",
+    "delete from external_rows",
     "update engines set model = 'x'",
     "update alembic_version set version_num = '9999'",
 ]
