@@ -1,0 +1,188 @@
+"""Rows turned into numbers to learn from, and the rows that nothing can be learned from refused.
+
+Owns what counts as too few, as the same point, and as a unit that was mixed up. Never drops a row
+without saying so.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from campaign.analysis.predictor.features import NAMES, features_of
+from campaign.analysis.predictor.parts import PARTS, parts_of, roofline_j
+from campaign.analysis.predictor.physics import Array
+from campaign.analysis.predictor.point import Cells, Point, Points, energy_j
+from campaign.catalogue.catalog import Catalog
+from db.errors import ConfigError
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
+
+#: Below this a fold has too few rows to be judged by.
+FEWEST_ROWS, FEWEST_POINTS, FEWEST_MODELS = 20, 10, 2
+#: No cause multiplies a row's energy by so much beside the others': a unit was mixed up (3600).
+ODD = 1500.0
+#: Smallest spread of a logarithm that is no constant.
+_CONSTANT = 1e-9
+
+Labels = NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Inputs:
+    """Points in numbers, row by row: features, the roofline's parts, the context of physics."""
+
+    points: tuple[Point, ...]
+    features: Array
+    parts: Array
+    context: Array
+
+    @property
+    def roofline_j(self) -> Array:
+        """Joules per output token that the roofline alone says."""
+        return np.array([roofline_j(dict(zip(PARTS, row, strict=True))) for row in self.parts])
+
+    def __len__(self) -> int:
+        return len(self.points)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Dataset:
+    """Inputs with what was measured; `realities` counts rows by reality.
+
+    `same` numbers the points: equal for rows that no feature tells apart, which therefore must
+    never stand on both sides of a fold. `left_out` says which rows are not there, and why.
+    """
+
+    inputs: Inputs
+    joules: Array
+    same: Labels
+    realities: Mapping[str, int]
+    sources: tuple[str, ...]
+    left_out: tuple[str, ...]
+
+    def __len__(self) -> int:
+        return len(self.inputs)
+
+    @property
+    def watt_hours(self) -> Array:
+        """Watt-hours per request: the target of 2511.05597."""
+        lengths = np.array([point.output_tokens for point in self.inputs.points])
+        return np.asarray(self.joules * lengths / 3600.0)
+
+    def labels(self, kind: str) -> tuple[Labels, tuple[str, ...]]:
+        """Return the number and the names of each row's model, build, family or board."""
+        words = [_label(point, kind) for point in self.inputs.points]
+        names = tuple(sorted(set(words)))
+        at = {name: number for number, name in enumerate(names)}
+        return np.array([at[word] for word in words], dtype=np.int64), names
+
+
+def _label(point: Point, kind: str) -> str:
+    if kind == "build":
+        frame = point.build.frame
+        return (f"{point.build.family} of {frame.layers} layers, {frame.hidden} wide, "
+                f"{point.build.total / 1e9:.3g}B")  # fmt: skip
+    return {"model": point.model, "family": point.build.family, "board": point.board.slug}[kind]
+
+
+def inputs_of(rows: Sequence[Cells], catalog: Catalog, lines: Sequence[int]) -> Inputs:
+    """Return rows in numbers. ConfigError names the first row that no point can be made of."""
+    points, read = Points(catalog), []
+    for line, row in zip(lines, rows, strict=True):
+        read.append(points.of(row, f"row {line}"))
+    features, parts = [], []
+    for line, point in zip(lines, read, strict=True):
+        try:
+            parts.append(list(parts_of(point).values()))
+        except ConfigError as error:
+            raise ConfigError(f"row {line}: {error}") from error
+        features.append(list(features_of(point).values()))
+    return Inputs(
+        points=tuple(read),
+        features=_finite(np.array(features, dtype=float), NAMES, lines),
+        parts=_finite(np.array(parts, dtype=float), PARTS, lines),
+        context=np.array([_context(point) for point in read], dtype=float),
+    )
+
+
+def _context(point: Point) -> tuple[float, float, float]:
+    bandwidth = point.board.memory_bandwidth_bytes_s or 1.0
+    return float(np.log(bandwidth)), float(point.input_known), float(np.log(point.batch))
+
+
+def _finite(values: Array, names: Sequence[str], lines: Sequence[int]) -> Array:
+    wrong = np.argwhere(~np.isfinite(values))
+    if len(wrong):
+        row, column = wrong[0]
+        raise ConfigError(f"row {lines[row]}: {names[column]} is {values[row, column]}, no number "
+                          "to learn from")  # fmt: skip
+    return values
+
+
+def dataset_of(frame: DataFrame, catalog: Catalog) -> Dataset:
+    """Return what can be learned from a frame of evidence. ConfigError where that is nothing."""
+    rows: list[Cells] = frame.to_dict("records")
+    measured = [energy_j(row) for row in rows]
+    kept = [at for at, joules in enumerate(measured) if joules is not None]
+    missing = len(rows) - len(kept)
+    left_out = (f"{missing} rows without energy per output token",) if missing else ()
+    _require_enough(len(kept), left_out)
+    joules = np.array([measured[at] or np.nan for at in kept], dtype=float)
+    inputs = inputs_of([rows[at] for at in kept], catalog, [at + 1 for at in kept])
+    found = Dataset(
+        inputs=inputs,
+        joules=joules,
+        same=_same(inputs),
+        realities=_counted(rows[at].get("reality") for at in kept),
+        sources=tuple(_counted(rows[at].get("source") for at in kept)),
+        left_out=left_out,
+    )
+    _require_sense(found)
+    return found
+
+
+def _counted(words: object) -> Mapping[str, int]:
+    cells = words if hasattr(words, "__iter__") else ()
+    return dict(Counter(word if isinstance(word, str) else "not stated" for word in cells))
+
+
+def _same(inputs: Inputs) -> Labels:
+    """Return a number for each row, equal for rows that have every feature in common."""
+    _, numbers = np.unique(np.round(inputs.features, 9), axis=0, return_inverse=True)
+    return np.asarray(numbers, dtype=np.int64).ravel()
+
+
+def _require_enough(rows: int, left_out: Sequence[str]) -> None:
+    if rows < FEWEST_ROWS:
+        why = f" ({'; '.join(left_out)})" if left_out else ""
+        raise ConfigError(f"{rows} rows with energy{why}: a predictor needs at least {FEWEST_ROWS}")
+
+
+def _require_sense(data: Dataset) -> None:
+    """Raise ConfigError for rows of one model, of one energy, or of units that were mixed up."""
+    models = data.labels("model")[1]
+    if len(models) < FEWEST_MODELS:
+        raise ConfigError(f"all rows are of {models[0]}: a predictor needs at least two models")
+    if np.log(data.joules).std() < _CONSTANT:
+        raise ConfigError("every row has the same energy per output token: nothing to learn")
+    different = len(set(data.same.tolist()))
+    if different < FEWEST_POINTS:
+        raise ConfigError(f"only {different} different points among {len(data)} rows: a predictor "
+                          f"needs at least {FEWEST_POINTS}")  # fmt: skip
+    ratio = np.log(data.joules / data.inputs.roofline_j)
+    off = np.abs(ratio - np.median(ratio))
+    if off.max() > np.log(ODD):
+        at = int(off.argmax())
+        times = float(np.exp(ratio[at] - np.median(ratio)))
+        raise ConfigError(
+            f"{int((off > np.log(ODD)).sum())} rows have another unit than the rest: that of "
+            f"{data.inputs.points[at].model} with {data.joules[at]:.3g} J per output token is "
+            f"{times:.3g} times what the other rows let expect; 3600 means Wh for J"
+        )
