@@ -7,7 +7,7 @@ the promise that a question never creates a store. Never writes a row.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TypeVar
 
@@ -15,7 +15,7 @@ from campaign.configuration.config import load
 from campaign.configuration.reader import nearest
 from db.errors import ConfigError
 from db.place import OpenStore, Place, opened
-from db.standing import campaigns, snapshot
+from db.standing import Named, campaigns, snapshot
 
 T = TypeVar("T")
 
@@ -64,10 +64,11 @@ def ask_campaigns(where: Place, name: str | None, ask: Callable[..., T]) -> list
     if not is_there(where) and name is None:
         return []
     with existing(where) as store, snapshot(store.store) as connection:
-        known = campaigns(connection)
-        if name is not None and name not in known:
-            raise ConfigError(
-                f"no campaign is called {name}{nearest(name, known) if known else ''}"
-            )
-        chosen = known.values() if name is None else [known[name]]
-        return [ask(connection, one) for one in chosen]
+        return [ask(connection, one) for one in chosen(campaigns(connection), name)]
+
+
+def chosen(known: Mapping[str, Named], name: str | None) -> list[Named]:
+    """Return the campaign of that name, or all without one; ConfigError with the nearest names."""
+    if name is not None and name not in known:
+        raise ConfigError(f"no campaign is called {name}{nearest(name, known) if known else ''}")
+    return list(known.values()) if name is None else [known[name]]

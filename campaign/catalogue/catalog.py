@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from dataclasses import replace
+from os.path import isdir
 from pathlib import Path
 
 from campaign.catalogue.ablations import ablated, split
@@ -100,7 +101,9 @@ class Catalog:
     def _cached(self, name: str) -> tuple[str, Architecture]:
         """Return a model by what the hub's local cache has of it. Raises ConfigError."""
         near = nearest(name, self._spellings()) or "; see `campaign catalog models`"
-        hint = f"; a local folder is written ./{name}" if Path(name).is_dir() else ""
+        # os.path answers for names that no path can have, too.
+        local = isdir(name)  # noqa: PTH112
+        hint = f"; a local folder is written ./{name}" if local else ""
         if not is_hub_id(name):
             raise ConfigError(f"model {name}: not in the catalogue{near}{hint}")
         file = cached_config(name)

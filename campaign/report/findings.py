@@ -1,0 +1,129 @@
+"""The most important findings in words, with how sure they are; or that nothing can be said.
+
+Owns the wording and the choice. A finding is a ratio of rows that differ in one thing, and names
+its interval; what is not certain is never called a finding.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from campaign.report.cells import Cell, Kind, of_kind
+from campaign.report.contrasts import AXES, Contrast, contrasts
+from campaign.tabular import count_of
+
+MOST = 3
+#: A change smaller than this is told in percent, a larger one as a factor.
+FACTOR = 2.0
+
+#: What a finding of each kind is about.
+OF_WHAT = {
+    Kind.MEASURED: "",
+    Kind.EXTERNAL: "As others measured it: ",
+    Kind.SIMULATED: "As the simulation assumes: ",
+    Kind.ESTIMATED: "By estimate, not measured: ",
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finding:
+    """One sentence, and one on how sure it is."""
+
+    headline: str
+    sure: str
+    contrast: Contrast
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Findings:
+    """What can be said of one kind of values, and what cannot, with the reason."""
+
+    kind: Kind
+    told: Sequence[Finding]
+    unsaid: Sequence[str]
+    contrasts: Sequence[Contrast]
+
+
+def findings(cells: Sequence[Cell], kind: Kind) -> Findings:
+    """Return up to three findings, one an axis, and what nothing can be said about."""
+    chosen = [cell for cell in of_kind(cells, kind) if cell.joules]
+    found = contrasts(chosen)
+    told: list[Finding] = []
+    for contrast in found:
+        axes = {finding.contrast.axis.name for finding in told}
+        if contrast.certain and contrast.axis.name not in axes and len(told) < MOST:
+            told.append(_finding(contrast, kind))
+    unsaid = tuple(_unsaid(len(chosen), kind, found))
+    return Findings(kind=kind, told=told, unsaid=unsaid, contrasts=found)
+
+
+def _unsaid(rows: int, kind: Kind, found: Sequence[Contrast]) -> list[str]:
+    if kind is Kind.NONE or not rows:
+        return ["Nothing can be said yet: no row has joules per output token."]
+    if not found:
+        rows_told = count_of(rows, "configuration")
+        return [f"Nothing can be said: no two of the {rows_told} differ in one thing alone."]
+    said = []
+    vague = [one for one in found if not one.certain]
+    unsure = dict.fromkeys(_named(one) for one in vague if one.low is not None)
+    bare = dict.fromkeys(_named(one) for one in vague if one.low is None)
+    missing = [axis.name for axis in AXES if axis.name not in {one.axis.name for one in found}]
+    if unsure:
+        said.append(f"Not certain, the interval holds no change: {', '.join(unsure)}.")
+    if bare:
+        said.append(f"No interval, too few repeats or models: {', '.join(bare)}.")
+    if missing:
+        said.append(f"Nothing can be said about {', '.join(missing)}: no two rows differ in "
+                    "that alone.")  # fmt: skip
+    return said
+
+
+def _named(contrast: Contrast) -> str:
+    """Return what a contrast is of: an axis of numbers, or two values of another."""
+    name = contrast.axis.name
+    return name if contrast.doublings else f"{name} {contrast.base} → {contrast.to}"
+
+
+def _finding(contrast: Contrast, kind: Kind) -> Finding:
+    name, ratio = contrast.axis.name, contrast.ratio
+    subject = f"{name} {shown(contrast.to)} instead of {shown(contrast.base)}"
+    if ratio < 1 / FACTOR:
+        effect = f"divides the energy per output token by {1 / ratio:.3g}"
+    elif ratio > FACTOR:
+        effect = f"multiplies the energy per output token by {ratio:.3g}"
+    else:
+        more = "more" if ratio > 1 else "less"
+        effect = f"takes {abs(ratio - 1):.0%} {more} energy per output token".replace("%", " %")
+    headline = f"{OF_WHAT[kind]}{subject} {effect}."
+    return Finding(
+        headline=headline[0].upper() + headline[1:], sure=_sure(contrast), contrast=contrast
+    )
+
+
+def _sure(contrast: Contrast) -> str:
+    low, high = contrast.low or 0.0, contrast.high or 0.0
+    if contrast.ratio < 1 / FACTOR:
+        span = f"between {1 / high:.3g} and {1 / low:.3g} times less"
+    elif contrast.ratio > FACTOR:
+        span = f"between {low:.3g} and {high:.3g} times as much"
+    else:
+        span = f"{_change(low)} to {_change(high)}"
+    pairs = count_of(contrast.pairs, "like-for-like pair")
+    if contrast.over_models:
+        return f"95 % interval over {contrast.models} models: {span}; {pairs}."
+    models = "one model" if contrast.models == 1 else f"{contrast.models} models"
+    return (
+        f"Seen in {models} only, so another may differ: {span}, the extremes of {pairs} with the "
+        "intervals of their rows."
+    )
+
+
+def _change(ratio: float) -> str:
+    """Return a ratio as a change in percent: ``12.0 % less``."""
+    return f"{abs(ratio - 1):.1%} {'less' if ratio < 1 else 'more'}".replace("%", " %")
+
+
+def shown(value: float | str) -> str:
+    """Return an end of a contrast as people write it."""
+    return f"{value:,.0f}" if isinstance(value, float) else value

@@ -1,0 +1,168 @@
+"""The rows that charts draw: cells as plain numbers and words, and how they are grouped.
+
+Owns the names of a point's fields, which the charts and the page's script read, and the default
+choice of what stands in a line. Never draws.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Iterable, Sequence
+
+from campaign.report.cells import Cell, Kind
+
+Point = dict[str, object]
+
+#: So many lines, or points, can be told apart on paper; beyond, they are drawn as medians.
+MOST_LINES, MOST_POINTS = 40, 1500
+#: Colours there are; what is beyond them shares a grey one.
+MOST_SERIES = 7
+#: So many lengths stand for themselves on an axis.
+MOST_LENGTHS = 12
+#: Significant digits of a number on the page.
+DIGITS = 5
+
+#: What makes a line of the batch chart, and a point of the latency chart: finest first.
+WORKLOAD = ("in", "out", "load", "decoding")
+ENGINE = ("model", "board", "engine", "precision", "variant", "tp")
+LINES = (
+    (*ENGINE, *WORKLOAD, "kind", "protocol"),
+    (*ENGINE, "kind"),
+    ("model", "board", "engine", "kind"),
+)
+POINTS = (("i",), (*ENGINE, "batch", "kind"), ("model", "board", "engine", "batch", "kind"),
+          ("model", "board", "engine", "kind"))  # fmt: skip
+
+
+def points(cells: Iterable[Cell]) -> list[Point]:
+    """Return the points of cells, in their order; `i` counts them."""
+    found = [_point(number, cell) for number, cell in enumerate(cells)]
+    for name in ("in", "out"):
+        _binned(found, name)
+    return found
+
+
+def _binned(points: Sequence[Point], name: str) -> None:
+    """Add the group of a length: itself, or the power of two below where there are many."""
+    many = len({point[name] for point in points}) > MOST_LENGTHS
+    for point in points:
+        tokens = int(str(point[name]))
+        point[f"{name}_bin"] = 1 << (tokens.bit_length() - 1) if many else tokens
+
+
+def _point(number: int, cell: Cell) -> Point:
+    row = cell.row
+    return {
+        "i": number,
+        "kind": str(cell.kind),
+        "model": cell.model,
+        "board": cell.board,
+        "engine": cell.engine,
+        "precision": cell.precision,
+        "variant": cell.variant,
+        "decoding": cell.decoding,
+        "load": _load(cell),
+        "protocol": row["protocol"],
+        "tp": row["tensor_parallel"],
+        "in": row["input_tokens"],
+        "out": row["output_tokens"],
+        "batch": row["batch_size"],
+        **_energy(cell),
+        **_phases(cell),
+        "ttft": _short(row["ttft_s"]),
+        "itl": _short(row["itl_s"]),
+        "tps": _short(row["output_tokens_per_s"]),
+        "n": row["replicates"],
+        "sessions": row["sessions"],
+        "method": row["energy_method"] or row["estimate_method"],
+        "words": "; ".join(cell.words),
+        "workload": row["workload"],
+        "e": row["engine_id"],
+        "p": row["protocol_id"],
+        "v": row["backend_version"],
+    }
+
+
+def _energy(cell: Cell) -> Point:
+    """Return joules per output token with their interval, and both spreads relative to them."""
+    deviation = cell.row["joules_per_output_token_sd"]
+    width = cell.row["joules_per_output_token_within_session_half_width"]
+    apart = cell.row["sessions"] == cell.row["replicates"] > 1
+    return {
+        "j": _short(cell.joules),
+        "hw": None if cell.interval is None else _short(cell.interval.half_width),
+        "basis": None if cell.interval is None else str(cell.interval.basis),
+        "net": None if cell.kind is Kind.NONE else _short(cell.row["net_joules_per_output_token"]),
+        "within": _short(width / cell.joules) if width and cell.joules else None,
+        "between": _short(deviation / cell.joules) if deviation and cell.joules and apart else None,
+    }
+
+
+def _phases(cell: Cell) -> Point:
+    """Return joules per token of prefill and decode, and the share of each phase."""
+    phases, whole = cell.phases, sum(joules for joules, _ in cell.phases.values())
+    shares = {"pf_share": "prefill", "mx_share": "mixed", "de_share": "decode"}
+    told: Point = {
+        name: _short(phases[phase][0] / whole) if phase in phases else None
+        for name, phase in shares.items()
+    }
+    for name, phase in (("pf", "prefill"), ("de", "decode")):
+        told[name] = _short(phases[phase][1]) if phase in phases else None
+    return told
+
+
+def _load(cell: Cell) -> str:
+    """Return what a workload asks for beside its sizes and decoding, in words."""
+    row = cell.row
+    rate = "" if row["rate_rps"] is None else f" {row['rate_rps']:g}/s"
+    words = [f"{row['arrival']}{rate}"]
+    words += [f"{row['lengths']} lengths"] if row["lengths"] != "fixed" else []
+    words += [f"{row['requests_asked']} requests"] if row["requests_asked"] else []
+    words += [f"prefix {row['prefix_tokens']}"] if row["prefix_tokens"] else []
+    return ", ".join(words)
+
+
+def _short(value: float | None) -> float | None:
+    if value is None or not math.isfinite(value):
+        return None
+    return float(f"{value:.{DIGITS}g}")
+
+
+def grouped(points: Sequence[Point], by: str) -> list[Point]:
+    """Return points with what the charts group by: `series`, `line`, `point`.
+
+    `by` names the field that gives the colour. The page's script does the same for what is
+    filtered there.
+    """
+    names = Counter(str(point[by]) for point in points)
+    kept = [name for name, _ in names.most_common(MOST_SERIES)]
+    others = f"… {len(names) - len(kept)} others"
+    lines = _level(points, LINES, MOST_LINES)
+    dots = _level(points, POINTS, MOST_POINTS)
+    return [
+        point
+        | {"series": point[by] if str(point[by]) in kept else others}
+        | {"line": _joined(point, lines), "point": _joined(point, dots)}
+        for point in points
+    ]
+
+
+def _level(
+    points: Sequence[Point], levels: Sequence[tuple[str, ...]], most: int
+) -> tuple[str, ...]:
+    """Return the finest grouping with few enough groups; the series where none is."""
+    for level in levels:
+        if len({_joined(point, level) for point in points}) <= most:
+            return level
+    return ()
+
+
+def _joined(point: Point, names: Sequence[str]) -> str:
+    return "|".join(str(point[name]) for name in names)
+
+
+def spanned(values: Iterable[float | None]) -> bool:
+    """Whether positive values span a decade or more, so that a logarithmic axis is due."""
+    known = [value for value in values if value is not None and value > 0]
+    return bool(known) and max(known) >= 10 * min(known)

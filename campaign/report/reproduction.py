@@ -1,0 +1,63 @@
+"""The reproduction table of a report: what papers claim, beside what the rows say.
+
+Owns its words and which claims are listed: those that rows could be judged on. The verdicts are
+campaign/analysis/claims' business.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from campaign.analysis.claims.claim import load_claims
+from campaign.analysis.claims.judging import Judged, judge
+from campaign.analysis.claims.shapes import sizes_of
+from campaign.report.build import Section
+from campaign.report.tables import Table
+from campaign.tabular import MISSING
+from db.claims import counted
+from db.records import Reality
+from db.store import Store
+
+COLUMNS = ("what it says", "paper", "paper's figure", "ours", "95 % interval", "it contains",
+           "rows", "verdict")  # fmt: skip
+
+
+def reproduction(store: Store, campaign: str | None) -> Iterator[Section]:
+    """Yield the section, where there is a claim that the rows of the campaign can be judged on."""
+    with counted(store, campaign) as rows:
+        rows.tell_shapes(sizes_of)
+        judged = [judge(claim, rows) for claim in load_claims()]
+    told = [line for one in judged for line in _line(one)]
+    if not told:
+        return
+    left = len(judged) - len(told)
+    yield Section(
+        id="reproduction",
+        title="Reproduction of published claims",
+        lead=f"{len(told)} of {len(judged)} claims can be judged on these rows; campaign analyze "
+        f"claims says what the other {left} lack. docs/claims.md says what a verdict means.",
+        tables=[
+            Table(title="Claims", columns=COLUMNS, rows=told, command="campaign analyze claims",
+                  numbers=frozenset({2, 3, 4, 6}))
+        ],
+    )  # fmt: skip
+
+
+def _line(one: Judged) -> Iterator[tuple[str, ...]]:
+    evidence, claim = one.evidence, one.claim
+    if evidence is None:
+        return
+    unit = " %" if claim.unit == "%" else ""
+    width = evidence.half_width
+    low, high = (
+        (None, None) if width is None else (evidence.figure - width, evidence.figure + width)
+    )
+    simulated = " (simulated)" if one.reality == Reality.SIMULATED else ""
+    yield (
+        claim.claim, claim.paper,
+        MISSING if claim.figure is None else f"{claim.figure:g}{unit}",
+        f"{evidence.figure:.4g}{unit}",
+        MISSING if low is None or high is None else f"{low:.4g} to {high:.4g}",
+        evidence.contains or MISSING,
+        f"{len(evidence.attempts):,}", f"{one.verdict}{simulated}",
+    )  # fmt: skip

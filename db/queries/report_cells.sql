@@ -1,0 +1,27 @@
+-- What a report draws: one row per configuration, its mean over replicates and what they spread
+select *
+  from configurations
+  join (select min(task_id) as task_id, backend_version, reality, energy_method, estimate_method,
+               count(*)::int as replicates, count(distinct session_id)::int as sessions,
+               avg(joules_per_output_token) as joules_per_output_token,
+               stddev_samp(joules_per_output_token) as joules_per_output_token_sd,
+               case when bool_and(joules_per_output_token_within_session_half_width is not null)
+                    then sqrt(sum(joules_per_output_token_within_session_half_width ^ 2))
+                         / count(*) end as joules_per_output_token_within_session_half_width,
+               max(sensor_accuracy) as sensor_accuracy,
+               avg(net_joules_per_output_token) as net_joules_per_output_token,
+               avg(estimated_joules_per_output_token) as estimated_joules_per_output_token,
+               avg(joules_per_prompt) as joules_per_prompt,
+               avg(output_tokens_per_s) as output_tokens_per_s,
+               avg(ttft_s) as ttft_s, avg(itl_s) as itl_s, avg(e2e_s) as e2e_s,
+               avg(energy_j / duration_s) as mean_w, avg(idle_resident_w) as idle_resident_w,
+               sum(repeats)::int as windows,
+               string_agg(distinct array_to_string(marks, E'\n'), E'\n') as marks,
+               string_agg(distinct array_to_string(reasons, E'\n'), E'\n') as reasons
+          from measurements
+         where coalesce(current_setting('campaign.name', true), '') = ''
+            or current_setting('campaign.name', true) = any(campaigns)
+         group by engine_id, protocol_id, workload, backend_version, reality, energy_method,
+                  estimate_method) means using (task_id)
+ order by model, weights, board, backend, input_tokens, output_tokens, batch_size, workload,
+          task_id;
