@@ -16,6 +16,7 @@ from typing import NoReturn, Protocol
 
 from campaign.configuration.reader import nearest
 from campaign.configuration.redaction import redact, refuse_secrets
+from campaign.verbs.analyze import ANALYSES
 from db.errors import CampaignError, ConfigError
 
 #: verb: (module, what it does)
@@ -29,10 +30,15 @@ VERBS: Mapping[str, tuple[str, str]] = {
         "what falls short, gate by gate, and how to mend it",
     ),
     "query": ("campaign.verbs.query", "ask the results: a named query, or SQL"),
+    "analyze": ("campaign.verbs.analyze", "learn from the rows: predictor and other analyses"),
+    "predict": ("campaign.verbs.predict", "what a saved predictor says of points, with intervals"),
     "logs": ("campaign.verbs.logs", "why an attempt of a task failed"),
     "retry": ("campaign.verbs.mend", "measure quarantined tasks again"),
     "void": ("campaign.verbs.mend", "withdraw results, with a reason"),
     "ingest": ("campaign.verbs.ingest", "send what was spooled while the store was away"),
+    "import": ("campaign.verbs.importing", "rows that others measured, from CSV or Parquet"),
+    "export": ("campaign.verbs.exporting", "rows as Parquet or CSV, with a data dictionary"),
+    "report": ("campaign.verbs.report", "results to look at: a page, Markdown, or figures"),
     "db": ("campaign.verbs.database", "url, upgrade, dump and restore of the store"),
     "catalog": (
         "campaign.verbs.listing",
@@ -43,6 +49,8 @@ VERBS: Mapping[str, tuple[str, str]] = {
     "doctor": ("campaign.verbs.doctor", "what this machine can measure, and why not more"),
     "meter": ("campaign.verbs.meter", "the joules of any command: campaign meter -- CMD"),
 }
+#: Verbs whose second word has a module of its own.
+GROUPS: Mapping[str, Mapping[str, tuple[str, str]]] = {"analyze": ANALYSES}
 #: Verbs without configuration; what follows their -- is another program's, and left alone.
 RUNNERS = ("meter",)
 #: Verbs whose words are all configuration: a misspelling is answered before their imports.
@@ -105,10 +113,24 @@ def _run(argv: list[str]) -> int:
         from campaign.configuration.overrides import is_override, parse, refuse
 
         refuse(parse([word for word in rest if is_override(word)]))
-    module: Verb = importlib.import_module(VERBS[verb][0])
-    args = _arguments(verb, module, rest)
+    title, (where, purpose) = verb, VERBS[verb]
+    if verb in GROUPS and rest and not rest[0].startswith("-"):
+        title, rest = f"{verb} {rest[0]}", rest[1:]
+        where, purpose = _member(title)
+    module: Verb = importlib.import_module(where)
+    parser = _Parser(prog=f"campaign {title}", description=purpose, allow_abbrev=False)
+    args = _arguments(verb, module, parser, rest)
     args.command = command
     return module.main(args)
+
+
+def _member(title: str) -> tuple[str, str]:
+    """Return module and purpose of what a group's second word names."""
+    verb, name = title.split(" ", 1)
+    if name not in GROUPS[verb]:
+        known = nearest(name, GROUPS[verb]) or f"; one of {', '.join(GROUPS[verb])}"
+        raise ConfigError(f"{title}: no such analysis{known}")
+    return GROUPS[verb][name]
 
 
 def _split(argv: list[str]) -> tuple[list[str], list[str] | None]:
@@ -119,8 +141,7 @@ def _split(argv: list[str]) -> tuple[list[str], list[str] | None]:
     return argv, None
 
 
-def _arguments(verb: str, module: Verb, rest: Sequence[str]) -> argparse.Namespace:
-    parser = _Parser(prog=f"campaign {verb}", description=VERBS[verb][1], allow_abbrev=False)
+def _arguments(verb: str, module: Verb, parser: _Parser, rest: Sequence[str]) -> argparse.Namespace:
     parser.set_defaults(verb=verb, conf=None)
     parser.add_argument("--json", action="store_true", help="print data as JSON")
     words = argparse.SUPPRESS

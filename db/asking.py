@@ -21,6 +21,8 @@ from db.errors import ConfigError
 from db.store import FOLDER, Store
 
 ROWS_AT_A_TIME = 500
+#: What a sort or a hash of a question may take before it goes to disk.
+WORK_MEM = "64MB"
 NAME = re.compile(r"[a-z][a-z0-9_]*")
 
 #: Connection lost, server shutting down: not the question's fault.
@@ -136,6 +138,7 @@ def _running(
     wanted = {
         "statement_timeout": f"{limits.statement_s * 1000:.0f}",
         "lock_timeout": f"{limits.lock_s * 1000:.0f}",
+        "work_mem": WORK_MEM,
         **settings,
     }
     for name, value in wanted.items():

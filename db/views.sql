@@ -3,8 +3,8 @@
 -- name: drop
 -- The old ones go first, so that columns may change. Views that people built on them are not ours
 -- to drop: they stop the upgrade.
-drop view if exists serving, phase_energy, energy_per_output_token, energy_per_prompt, energy_wh,
-    comparable, measurements, repeats, configurations;
+drop view if exists points, evidence, serving, phase_energy, energy_per_output_token, energy_per_prompt,
+    energy_wh, comparable, measurements, sums, repeats, configurations;
 
 -- name: configurations
 -- What every task measures: its engine, protocol and workload, a column a field. Where a workload
@@ -50,6 +50,76 @@ select w.attempt_id, w.ordinal, w.session_id, w.started_at, w.duration_s, w.batc
   from windows w join attempts a on a.id = w.attempt_id
  where a.outcome = 'ok' and a.voided_at is null and w.kind = 'repeat';
 
+-- name: sums
+-- The repeats of every attempt, summed, accepted or not: what the table summaries keeps a copy of.
+-- What one repeat lacks is null.
+create view sums as
+select s.*,
+       array(select distinct r from windows w, unnest(w.reasons) r
+              where w.attempt_id = s.attempt_id and w.kind = 'repeat' order by r) as reasons,
+       coalesce((select jsonb_object_agg(latency, percentiles)
+                   from (select latency, jsonb_object_agg(percentile, seconds) as percentiles
+                           from (select l.key as latency, q.key as percentile,
+                                        case when count(*) = s.repeats
+                                             then avg(q.value::float8) end as seconds
+                                   from windows r, jsonb_each(r.latencies) l,
+                                        jsonb_each(case jsonb_typeof(l.value) when 'object'
+                                                   then l.value else '{}' end) q
+                                  where r.attempt_id = s.attempt_id and r.kind = 'repeat'
+                                    and jsonb_typeof(q.value) = 'number'
+                                  group by l.key, q.key) averaged
+                          group by latency) told), '{}') as latencies,
+       coalesce((select jsonb_object_agg(counter, total)
+                   from (select c.key as counter,
+                                case when count(*) = s.repeats then sum(c.value::float8) end as total
+                           from windows r, jsonb_each(r.counters) c
+                          where r.attempt_id = s.attempt_id and r.kind = 'repeat'
+                            and jsonb_typeof(c.value) = 'number'
+                          group by c.key) counted), '{}') as counters
+  from (
+       select attempt_id,
+              count(*)::int as repeats,
+              bool_or(reality = 'simulated') as simulated,
+              min(started_at) as measured_at,
+              sum(duration_s) as duration_s,
+              sum(requests)::bigint as requests,
+              sum(straddling)::bigint as straddling,
+              case when bool_and(running_mean is not null) then avg(running_mean) end as running_mean,
+              sum(input_tokens)::bigint as input_tokens_total,
+              sum(output_tokens)::bigint as output_tokens_total,
+              case when bool_and(ttft_s is not null)
+                   then sum(ttft_s * requests) / nullif(sum(requests), 0) end as ttft_s,
+              case when bool_and(itl_s is not null)
+                   then sum(itl_s * requests) / nullif(sum(requests), 0) end as itl_s,
+              case when bool_and(e2e_s is not null)
+                   then sum(e2e_s * requests) / nullif(sum(requests), 0) end as e2e_s,
+              case when bool_and(energy_j is not null) then sum(energy_j) end as energy_j,
+              case when bool_and(energy_j is not null)
+                   then string_agg(distinct energy_method, ', ') end as energy_method,
+              case when bool_and(timing_uncertainty_j is not null)
+                   then sqrt(sum(timing_uncertainty_j ^ 2)) end as timing_uncertainty_j,
+              case when bool_and(sensor_accuracy is not null)
+                   then sum(sensor_accuracy * energy_j) / sum(energy_j) end as sensor_accuracy,
+              case when bool_and(energy_estimated_j is not null)
+                   then sum(energy_estimated_j) end as energy_estimated_j,
+              string_agg(distinct estimate_method, ', ') as estimate_method,
+              case when bool_and(cpu_package_j is not null) then sum(cpu_package_j) end
+                  as cpu_package_j,
+              case when bool_and(cpu_dram_j is not null) then sum(cpu_dram_j) end as cpu_dram_j,
+              case when count(*) > 1 and bool_and(energy_j is not null)
+                   then sqrt((stddev_samp(energy_j / nullif(output_tokens, 0)) / sqrt(count(*))
+                        * coalesce(('{12.706,4.303,3.182,2.776,2.571,2.447,2.365,2.306,2.262,2.228,'
+                                    '2.201,2.179,2.160,2.145,2.131,2.120,2.110,2.101,2.093}'::float[]
+                                   )[count(*) - 1],
+                                   1.96 + 2.372 / (count(*) - 1) + 2.823 / (count(*) - 1) ^ 2)) ^ 2
+                        + sum((coalesce(timing_uncertainty_j, 0) / nullif(output_tokens, 0)) ^ 2)
+                          / count(*) ^ 2) end
+                  as half_width_j
+         from windows
+        where kind = 'repeat'
+        group by attempt_id
+       ) s;
+
 -- name: measurements
 -- Every accepted row, with reality, weights, method and reasons; nothing is filtered here. The
 -- half-width (95 percent, within one session) holds the timing of the windows and Student's spread
@@ -59,54 +129,15 @@ select w.attempt_id, w.ordinal, w.session_id, w.started_at, w.duration_s, w.batc
 -- through a stand-in is simulated, whatever was asked for. Over the repeats, counters are summed and
 -- percentiles of latencies averaged; what one repeat lacks is null.
 create view measurements as
-with summed as (
-    select attempt_id,
-           count(*)::int as repeats,
-           bool_or(reality = 'simulated') as simulated,
-           min(started_at) as measured_at,
-           sum(duration_s) as duration_s,
-           sum(requests)::bigint as requests,
-           sum(straddling)::bigint as straddling,
-           case when bool_and(running_mean is not null) then avg(running_mean) end as running_mean,
-           sum(input_tokens)::bigint as input_tokens_total,
-           sum(output_tokens)::bigint as output_tokens_total,
-           case when bool_and(ttft_s is not null)
-                then sum(ttft_s * requests) / nullif(sum(requests), 0) end as ttft_s,
-           case when bool_and(itl_s is not null)
-                then sum(itl_s * requests) / nullif(sum(requests), 0) end as itl_s,
-           case when bool_and(e2e_s is not null)
-                then sum(e2e_s * requests) / nullif(sum(requests), 0) end as e2e_s,
-           case when bool_and(energy_j is not null) then sum(energy_j) end as energy_j,
-           case when bool_and(energy_j is not null)
-                then string_agg(distinct energy_method, ', ') end as energy_method,
-           case when bool_and(timing_uncertainty_j is not null)
-                then sqrt(sum(timing_uncertainty_j ^ 2)) end as timing_uncertainty_j,
-           case when bool_and(sensor_accuracy is not null)
-                then sum(sensor_accuracy * energy_j) / sum(energy_j) end as sensor_accuracy,
-           case when bool_and(energy_estimated_j is not null)
-                then sum(energy_estimated_j) end as energy_estimated_j,
-           string_agg(distinct estimate_method, ', ') as estimate_method,
-           case when bool_and(cpu_package_j is not null) then sum(cpu_package_j) end
-               as cpu_package_j,
-           case when bool_and(cpu_dram_j is not null) then sum(cpu_dram_j) end as cpu_dram_j,
-           case when count(*) > 1 and bool_and(energy_j is not null)
-                then sqrt((stddev_samp(joules_per_output_token) / sqrt(count(*))
-                     * coalesce(('{12.706,4.303,3.182,2.776,2.571,2.447,2.365,2.306,2.262,2.228,'
-                                 '2.201,2.179,2.160,2.145,2.131,2.120,2.110,2.101,2.093}'::float[]
-                                )[count(*) - 1],
-                                1.96 + 2.372 / (count(*) - 1) + 2.823 / (count(*) - 1) ^ 2)) ^ 2
-                     + sum((coalesce(timing_uncertainty_j, 0) / nullif(output_tokens, 0)) ^ 2)
-                       / count(*) ^ 2) end
-               as within_session_half_width
-      from repeats group by attempt_id
-), idle as (
+with idle as (
     select session_id,
            sum(energy_j) filter (where kind = 'idle_empty')
                / sum(duration_s) filter (where kind = 'idle_empty') as idle_empty_w,
            sum(energy_j) filter (where kind <> 'idle_empty')
                / sum(duration_s) filter (where kind <> 'idle_empty') as idle_resident_w
       from windows
-     where kind in ('idle_empty', 'idle_resident', 'idle_end') and energy_j is not null
+     where attempt_id is null and kind in ('idle_empty', 'idle_resident', 'idle_end')
+       and energy_j is not null
      group by session_id
 )
 select t.key as task_key, g.*, s.software ->> g.backend as backend_version, t.replicate,
@@ -115,24 +146,10 @@ select t.key as task_key, g.*, s.software ->> g.backend as backend_version, t.re
        m.running_mean, m.input_tokens_total, m.output_tokens_total,
        m.output_tokens_total / m.duration_s as output_tokens_per_s,
        m.ttft_s, m.itl_s, m.e2e_s,
-       coalesce((select jsonb_object_agg(latency, percentiles)
-                   from (select latency, jsonb_object_agg(percentile, seconds) as percentiles
-                           from (select l.key as latency, q.key as percentile,
-                                        case when count(*) = m.repeats
-                                             then avg(q.value::float8) end as seconds
-                                   from repeats r, jsonb_each(r.latencies) l, jsonb_each(l.value) q
-                                  where r.attempt_id = a.id and jsonb_typeof(q.value) = 'number'
-                                  group by l.key, q.key) averaged
-                          group by latency) told), '{}') as latencies,
-       coalesce((select jsonb_object_agg(counter, total)
-                   from (select c.key as counter,
-                                case when count(*) = m.repeats then sum(c.value::float8) end as total
-                           from repeats r, jsonb_each(r.counters) c
-                          where r.attempt_id = a.id and jsonb_typeof(c.value) = 'number'
-                          group by c.key) counted), '{}') as counters,
+       m.latencies, m.counters,
        m.energy_j, m.energy_method, m.timing_uncertainty_j, m.sensor_accuracy,
        m.energy_j / nullif(m.output_tokens_total, 0) as joules_per_output_token,
-       m.within_session_half_width as joules_per_output_token_within_session_half_width,
+       m.half_width_j as joules_per_output_token_within_session_half_width,
        m.energy_j / nullif(m.requests, 0) as joules_per_prompt,
        m.energy_j / 3600 as energy_wh,
        i.idle_empty_w, i.idle_resident_w,
@@ -144,8 +161,7 @@ select t.key as task_key, g.*, s.software ->> g.backend as backend_version, t.re
            as estimated_joules_per_output_token,
        m.cpu_package_j, m.cpu_dram_j,
        a.marks,
-       array(select distinct r from windows w, unnest(w.reasons) r
-              where w.attempt_id = a.id and w.kind = 'repeat' order by r) as reasons,
+       m.reasons,
        array(select c.name from campaign_tasks k join campaigns c on c.id = k.campaign_id
               where k.task_id = t.id order by c.name) as campaigns,
        a.session_id, a.id as attempt_id
@@ -153,7 +169,7 @@ select t.key as task_key, g.*, s.software ->> g.backend as backend_version, t.re
   join tasks t on t.id = a.task_id
   join configurations g on g.task_id = a.task_id
   join sessions s on s.id = a.session_id
-  join summed m on m.attempt_id = a.id
+  join summaries m on m.attempt_id = a.id
   left join idle i on i.session_id = a.session_id
  where a.outcome = 'ok' and a.voided_at is null;
 
@@ -171,17 +187,18 @@ with summed as (
                 then null
                 when p.method = 'prefill_run' then sum(p.timing_uncertainty_j)
                 else sqrt(sum(p.timing_uncertainty_j ^ 2)) end as timing_uncertainty_j,
-           case when bool_and(p.tokens is not null) then sum(p.tokens)::bigint end as tokens
+           case when bool_and(p.tokens is not null) then sum(p.tokens)::bigint end as tokens,
+           string_agg(array_to_string(p.reasons, ','), ',')
+               filter (where p.reasons <> '{}') as reasons
       from phases p join windows w on w.id = p.window_id
      group by w.attempt_id, p.phase, p.method
 )
 select m.task_key, g.*, m.backend_version, m.replicate, m.reality, s.phase, s.method, s.repeats,
        s.duration_s, s.energy_j, m.energy_method, s.timing_uncertainty_j, m.sensor_accuracy, s.tokens,
        s.energy_j / s.tokens as joules_per_token,
-       array(select distinct r
-               from windows w join phases p on p.window_id = w.id, unnest(p.reasons) r
-              where w.attempt_id = s.attempt_id and p.phase = s.phase and p.method = s.method
-              order by r) as reasons,
+       case when s.reasons is null then '{}'
+            else array(select distinct r from string_to_table(s.reasons, ',') r order by r) end
+           as reasons,
        m.marks, m.session_id, m.attempt_id
   from summed s
   join measurements m on m.attempt_id = s.attempt_id
@@ -269,3 +286,79 @@ select *
                avg(joules_per_output_token) / 0.0036 as wh_per_million_output_tokens
           from comparable
          group by engine_id, protocol_id, workload, backend_version) means using (task_id);
+
+-- name: evidence
+-- Own measurements and imported rows side by side, in the columns of import and export. Imported
+-- ones are external whatever they were called there, which is origin_reality; their source is never
+-- null. Filter by reality before comparing. Own rows have their config in place of parameters.
+create view evidence as
+select m.attempt_id as row_id, m.model, null::text as architecture,
+       null::float8 as total_params_b, null::float8 as active_params_b, e.architecture as config,
+       null::text as catalogue_model, m.board, m.board_count as gpus, m.tensor_parallel,
+       case when e.options ->> 'enable_expert_parallel' = 'true' then m.tensor_parallel else 1 end
+           as expert_parallel,
+       1 as data_parallel, m.dtype, m.quantization, m.backend, m.batch_size,
+       nullif(m.running_mean, 0) as mean_batch,
+       case when m.lengths = 'fixed' then m.input_tokens
+            else nullif(m.input_tokens_total, 0)::float8 / nullif(m.requests, 0) end as input_tokens,
+       m.output_tokens::float8 as output_tokens,
+       nullif(m.output_tokens_total, 0)::float8 / nullif(m.requests, 0) as mean_output_tokens,
+       nullif(m.requests, 0) as requests, m.duration_s, m.energy_j,
+       m.joules_per_output_token as energy_j_per_output_token,
+       m.joules_per_prompt as energy_j_per_request,
+       m.energy_j / m.duration_s as power_w,
+       nullif(m.ttft_s, 0) * 1000 as ttft_ms, nullif(m.itl_s, 0) * 1000 as itl_ms,
+       m.workload, m.weights, m.reality, m.reality as origin_reality, null::text as source,
+       null::text as origin_source, m.campaigns, array_to_string(m.campaigns, ';') as campaign,
+       nullif(array_to_string(m.reasons || m.marks, ';'), '') as reasons, m.energy_method,
+       nullif(m.joules_per_output_token_within_session_half_width, 0)
+           as energy_j_per_output_token_half_width,
+       m.energy_estimated_j, m.estimate_method, m.backend_version,
+       (select string_agg(v.key || ' ' || v.value, '; ' order by v.key)
+          from jsonb_each_text(s.software) v
+         where v.key not in ('kernel', 'nvidia_driver', m.backend)) as software,
+       s.software ->> 'nvidia_driver' as driver,
+       (select max(g.power_limit_w)
+          from windows w join gpu_energies g on g.window_id = w.id
+         where w.attempt_id = m.attempt_id and w.kind = 'repeat' and not g.sibling)
+           as power_limit_w,
+       m.protocol, m.repeats, m.warmup_batches,
+       to_char(m.measured_at at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"') as measured_at,
+       m.task_key, m.replicate,
+       encode(sha256(convert_to(m.session_id::text, 'UTF8')), 'hex') as session,
+       (select nullif(string_agg(encode(sha256(convert_to(u, 'UTF8')), 'hex'), ';' order by n), '')
+          from unnest(s.gpu_uuids) with ordinality as given (u, n)) as gpu_ids
+  from measurements m
+  join engines e on e.id = m.engine_id
+  join sessions s on s.id = m.session_id
+ union all
+select id, model, architecture, total_params_b, active_params_b, null, catalogue_model, board, gpus,
+       tensor_parallel, expert_parallel, data_parallel, dtype, quantization, backend, batch_size,
+       mean_batch, input_tokens, output_tokens, mean_output_tokens, requests, duration_s, energy_j,
+       energy_j_per_output_token, energy_j_per_request, power_w, ttft_ms, itl_ms, workload, weights,
+       'external', origin_reality, source, origin_source, '{}', campaign, reasons, energy_method,
+       energy_j_per_output_token_half_width, energy_estimated_j, estimate_method, backend_version,
+       software, driver, power_limit_w, protocol, repeats, warmup_batches, measured_at, task_key,
+       replicate, session, gpu_ids
+  from external_rows;
+
+-- name: points
+-- What was measured with joules, one row per configuration, version and reality: means over its
+-- replicates, of which task_id names one. Real, simulated and random rows stay apart as columns.
+create view points as
+select *
+  from configurations
+  join (select min(task_id) as task_id, backend_version, reality, count(*)::int as replicates,
+               avg(joules_per_output_token) as joules_per_output_token,
+               avg(joules_per_prompt) as joules_per_prompt, avg(e2e_s) as e2e_s,
+               avg(output_tokens_per_s) as output_tokens_per_s,
+               avg(energy_j / output_tokens_total)
+                   filter (where cpu_package_j is not null and cpu_dram_j is not null)
+                   as joules_per_output_token_with_host,
+               avg(cpu_package_j / output_tokens_total) filter (where cpu_dram_j is not null)
+                   as cpu_joules_per_output_token,
+               avg(cpu_dram_j / output_tokens_total) filter (where cpu_package_j is not null)
+                   as dram_joules_per_output_token
+          from measurements
+         where energy_j is not null and output_tokens_total > 0
+         group by engine_id, protocol_id, workload, backend_version, reality) means using (task_id);

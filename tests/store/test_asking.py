@@ -70,14 +70,16 @@ def test_an_answer_may_be_left_early(store: Filled) -> None:
 
 
 @pytest.mark.parametrize("name", shipped())
-def test_every_shipped_question_has_a_purpose_and_an_answer(name: str, store: Filled) -> None:
+def test_every_shipped_question_has_a_purpose_and_runs_for_a_reader(
+    name: str, store: Filled
+) -> None:
     asking = shipped()[name]
     assert asking.purpose
     urls = (store.url, store.reader_url)
     weights = {"campaign.weights": "real"}
     with asked(asking, *urls, limits=Limits(), settings=weights) as answer:
-        found = [dict(zip(answer.columns, row, strict=True)) for row in answer.rows]
-    assert found
+        assert answer.columns
+        list(answer.rows)  # what they find is asked in test_named_queries.py
 
 
 def test_a_simulated_or_estimated_joule_is_never_called_measured(store: Filled) -> None:

