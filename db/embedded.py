@@ -21,7 +21,7 @@ from typing import Self
 
 import psutil
 
-from db.embedded_data import OWNER, READER, Data, failure
+from db.embedded_data import OWNER, READER, Data, failure, was_killed
 from db.embedded_life import Answer, answer, greet, postmasters, url
 from db.embedded_locks import Locks, pauses
 from db.embedded_place import (
@@ -128,8 +128,10 @@ class EmbeddedPostgres:
         if not self._settle():
             start = self._start(may_create=may_create)
             if not self._settle():
-                said = (self.folder / "server.log").read_bytes()[start:]
-                raise failure(self.folder, said.decode(errors="replace"), "does not start")
+                said = (self.folder / "server.log").read_bytes()[start:].decode(errors="replace")
+                if was_killed(said):
+                    raise StoreUnavailable(f"the server in {self.folder} was killed: run again")
+                raise failure(self.folder, said, "does not start")
             log.info("store_started", extra={"folder": str(self.folder)})
         greet(self.folder)
 

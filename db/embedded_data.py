@@ -164,6 +164,16 @@ def failure(store: Path, output: str, what: str) -> CampaignError:
     )
 
 
+def was_killed(output: str) -> bool:
+    """Whether a server that began went without a word of its own: somebody killed it.
+
+    What it tells clients while it starts is none.
+    """
+    words = [line for line in output.splitlines() if "FATAL:  the database system is" not in line]
+    spoke = any(last in line for line in words for last in ("PANIC:", "FATAL:", "is shut down"))
+    return any("starting PostgreSQL" in line for line in words) and not spoke
+
+
 def _complaint(lines: Iterable[str]) -> str:
     said = [line.strip() for line in lines if line.strip()]
     for marker in ("PANIC:", "FATAL:", "error:"):

@@ -6,6 +6,7 @@ import json
 import subprocess
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
@@ -27,6 +28,8 @@ SMALL = (
 )
 
 TIMEOUT_S = 240.0
+#: Of postmaster.pid: starting, ready or stopping.
+STATUS_LINE = 7
 
 
 def until(condition: Callable[[], bool], what: str) -> None:
@@ -85,10 +88,21 @@ class Site:
         return found
 
     def postmaster(self) -> int:
-        """Return the pid of this site's Postgres."""
+        """Wait until this site's Postgres takes connections, or does again; returns its pid."""
+        until(lambda: self._postmaster() is not None, "a Postgres that is ready")
+        found = self._postmaster()
+        assert found is not None
+        return found
+
+    def _postmaster(self) -> int | None:
+        """Return the pid of a living server that says of itself that it is ready."""
         for path in (self.folder / "store").rglob("postmaster.pid"):
-            return int(path.read_text().split()[0])
-        raise AssertionError("no postmaster.pid")
+            with suppress(OSError, IndexError, ValueError, psutil.NoSuchProcess):
+                lines = path.read_text().splitlines()
+                alive = psutil.Process(int(lines[0])).status() != psutil.STATUS_ZOMBIE
+                if alive and lines[STATUS_LINE].strip() == "ready":
+                    return int(lines[0])
+        return None
 
     def facts(self, sql: str) -> list[tuple[object, ...]]:
         """Ask the store."""

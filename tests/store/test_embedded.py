@@ -23,7 +23,7 @@ import sqlalchemy as sa
 
 from db import embedded_place
 from db.embedded import EmbeddedPostgres, default_folder
-from db.embedded_data import Data, failure
+from db.embedded_data import Data, failure, was_killed
 from db.embedded_life import postmasters, processes
 from db.embedded_place import PACKAGE, programs, wheel_install
 from db.embedded_user import Account, account_for
@@ -796,3 +796,23 @@ def test_a_dump_is_restored_by_the_owner_alone(granted: EmbeddedPostgres, place:
 def test_an_account_that_does_not_switch_runs_as_we_are() -> None:
     me = Account(name="me", uid=os.getuid(), gid=os.getgid(), switch=False)
     assert me.run(["id", "-u"]).strip() == str(os.geteuid())
+
+
+STARTING = "LOG:  starting PostgreSQL 18.4\n"
+TOO_EARLY = "FATAL:  the database system is starting up\n"
+
+
+@pytest.mark.parametrize(
+    ("said", "killed"),
+    [
+        (STARTING, True),
+        (STARTING + TOO_EARLY + "LOG:  database system is ready to accept connections\n", True),
+        (STARTING + "FATAL:  could not map anonymous shared memory\n", False),
+        (STARTING + "LOG:  aborting\nLOG:  database system is shut down\n", False),
+        (STARTING + TOO_EARLY + "PANIC:  could not locate a valid checkpoint record\n", False),
+        ("FATAL:  data directory has wrong ownership\n", False),
+        ("", False),
+    ],
+)
+def test_a_server_that_went_without_a_word_was_killed(said: str, killed: bool) -> None:
+    assert was_killed(said) is killed
