@@ -1,7 +1,8 @@
-"""The verb `meter`: the joules of any command, or of the machine for some seconds.
+"""The verb `meter`: the joules of any command, of the machine for some seconds, of a block of code.
 
-Owns its arguments and exit codes. Needs neither a store nor Ray nor an engine, and loads what
-draws tables only once the window is closed, so that a command starts at once.
+Owns its arguments and exit codes, and the block of `campaign.meter`. Needs neither a store nor Ray
+nor an engine, and loads what draws tables only once the window is closed, so that a command starts
+at once.
 """
 
 from __future__ import annotations
@@ -9,14 +10,18 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from collections.abc import Sequence
-from contextlib import ExitStack
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TextIO
+from typing import TYPE_CHECKING, TextIO
 
-from db.errors import ConfigError, NodeUnfit
+from db.errors import CampaignError, ConfigError, NodeUnfit
 from workers.meters import program
 from workers.meters.metered import INTERVAL_S, Metered, Meters
+
+if TYPE_CHECKING:  # at run time it brings along what draws tables
+    from campaign.verbs.reading import MeterResult
 
 #: Limits of the options, seconds: beyond them clocks overflow, and samples say nothing.
 MOST_S = {"seconds": 1e9, "interval": 60.0}
@@ -72,12 +77,49 @@ def _check(args: argparse.Namespace) -> None:
         raise ConfigError(f"meter: no command after --: {example}")
     if (args.command is None) == (args.seconds is None):
         raise ConfigError(f"meter: give a command after --, or --seconds, and not both: {example}")
-    for option, most in MOST_S.items():
-        value = getattr(args, option)
-        if value is not None and not 0 < value <= most:
-            raise ConfigError(
-                f"meter: --{option} {value:g}: it must be above zero, {most:g} at most"
-            )
+    for option in MOST_S:
+        if getattr(args, option) is not None:
+            _limited(option, getattr(args, option))
+
+
+def _limited(option: str, value: float) -> None:
+    """Raise ConfigError for seconds beyond an option's limits."""
+    most = MOST_S[option]
+    if not 0 < value <= most:
+        raise ConfigError(f"meter: --{option} {value:g}: it must be above zero, {most:g} at most")
+
+
+@dataclass(slots=True, kw_only=True)
+class Metering:
+    """A block of code while it is metered, and what was found once it has ended.
+
+    `notes` are lines for people about what is not metered, with the fix.
+    """
+
+    notes: tuple[str, ...]
+    metered: Metered | None = None
+
+    @property
+    def result(self) -> MeterResult:
+        """What was measured. Raises CampaignError inside the block."""
+        from campaign.verbs.reading import result_of
+
+        if self.metered is None:
+            raise CampaignError("meter: the block has not ended: ask for its result after it")
+        return result_of(self.metered)
+
+
+@contextmanager
+def metering(named: str | None, interval_s: float) -> Iterator[Metering]:
+    """Meter a block of code, one that raises as well. Raises ConfigError or NodeUnfit before it."""
+    _limited("interval", interval_s)
+    with Meters(named, os.environ, interval_s=interval_s, aligned=False) as meters:
+        block = Metering(notes=meters.notes)
+        begun = meters.begin()
+        try:
+            yield block
+        finally:
+            block.metered = meters.end(*begun)
 
 
 def _writable(name: str) -> TextIO:

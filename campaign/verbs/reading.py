@@ -1,4 +1,4 @@
-"""A metered window as text: a table for people, one JSON object, and the power samples as CSV.
+"""A metered window as values and as text: a table for people, JSON, and the power samples as CSV.
 
 Owns the names and the digits that are shown. Never measures; what is missing stays missing.
 """
@@ -10,6 +10,7 @@ import os
 import shlex
 import sys
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import TextIO
 
 from campaign.tabular import MISSING, plain, print_table, say, write_csv
@@ -22,6 +23,52 @@ COLUMNS = ("GPU", "name", "energy J", "± J", "mean W", "max W", "by")
 TRACE_COLUMNS = ("unix_s", "gpu_index", "uuid", "power_w")
 #: Digits of an energy; those of its half-width; characters of a command.
 DIGITS, WIDTH_DIGITS, SHOWN = 6, 2, 60
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GpuResult:
+    """One GPU in a metered window; None is what was not measured, and `reasons` say why.
+
+    `uncertainty_j` is the 95 % half-width of `energy_j` by its timing alone, `sensor_accuracy`
+    the relative one of the board's sensor. docs/measurement.md says what each value covers.
+    """
+
+    index: int
+    uuid: str
+    name: str
+    energy_j: float | None
+    uncertainty_j: float | None
+    sensor_accuracy: float | None
+    method: str | None
+    counter_j: float | None
+    integrated_j: float | None
+    ratio: float | None
+    mean_w: float | None
+    max_w: float | None
+    samples: int
+    power_field: str | None
+    reality: Reality
+    reasons: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MeterResult:
+    """A metered window. Times are Unix seconds; `cpu` is None where it is not metered.
+
+    `started_at` and `ended_at` lie at ticks of the counters, outside of what was metered. The
+    energies are those of `command_started_at` to `command_ended_at`, the times of the command, or
+    of the block of `campaign.meter`; both are None where it was the window itself.
+    """
+
+    started_at: float
+    ended_at: float
+    duration_s: float
+    command_started_at: float | None
+    command_ended_at: float | None
+    gpus: tuple[GpuResult, ...]
+    cpu: CpuEnergy | None
+    reasons: tuple[str, ...]
+
 
 Cells = tuple[object, str, float | None, float | None, float | None, float | None, str]
 
@@ -90,54 +137,47 @@ def _rounded(half_width_j: float | None) -> float | None:
 def write_reading(metered: Metered) -> None:
     """Write a window as one line of JSON on stdout, behind whatever the command printed there."""
     try:
-        print(json.dumps(plain(record(metered))), flush=True)
+        print(json.dumps(plain(result_of(metered))), flush=True)
     except BrokenPipeError:  # the reader left; the command's exit code stands
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
-def record(metered: Metered) -> dict[str, object]:
-    """Return a window as JSON has it. Without a command its times are None."""
+def result_of(metered: Metered) -> MeterResult:
+    """Return a window as JSON and `campaign.meter` have it."""
     started_at, ended_at = map(metered.unix_s, metered.window_ns)
-    ran = metered.exit_code is not None
-    from_at, to_at = map(metered.unix_s, metered.energy_ns) if ran else (None, None)
-    return {
-        "started_at": started_at,
-        "ended_at": ended_at,
-        "duration_s": (metered.window_ns[1] - metered.window_ns[0]) / 1e9,
-        "command_started_at": from_at,
-        "command_ended_at": to_at,
-        "gpus": [_gpu(gpu, metered.reality) for gpu in metered.gpus],
-        "cpu": _cpu(metered.cpu),
-        "reasons": metered.reasons,
-    }
+    inside = metered.energy_ns != metered.window_ns
+    from_at, to_at = map(metered.unix_s, metered.energy_ns) if inside else (None, None)
+    return MeterResult(
+        started_at=started_at,
+        ended_at=ended_at,
+        duration_s=(metered.window_ns[1] - metered.window_ns[0]) / 1e9,
+        command_started_at=from_at,
+        command_ended_at=to_at,
+        gpus=tuple(_gpu(gpu, metered.reality) for gpu in metered.gpus),
+        cpu=metered.cpu,
+        reasons=metered.reasons,
+    )
 
 
-def _gpu(gpu: GpuEnergy, reality: Reality) -> dict[str, object]:
-    return {
-        "index": gpu.index,
-        "uuid": gpu.uuid,
-        "name": gpu.name,
-        "energy_j": gpu.energy_j,
-        "uncertainty_j": gpu.timing_uncertainty_j,
-        "sensor_accuracy": gpu.sensor_accuracy,
-        "method": gpu.method,
-        "counter_j": gpu.counter_j,
-        "integrated_j": gpu.integrated_j,
-        "ratio": gpu.ratio,
-        "mean_w": gpu.mean_w,
-        "max_w": gpu.max_w,
-        "samples": gpu.samples,
-        "power_field": gpu.power_field,
-        "reality": reality.value,
-        "reasons": gpu.reasons,
-    }
-
-
-def _cpu(cpu: CpuEnergy | None) -> dict[str, object] | None:
-    if cpu is None:
-        return None
-    return {"package_j": cpu.package_j, "dram_j": cpu.dram_j, "method": cpu.method,
-            "reasons": cpu.reasons}  # fmt: skip
+def _gpu(gpu: GpuEnergy, reality: Reality) -> GpuResult:
+    return GpuResult(
+        index=gpu.index,
+        uuid=gpu.uuid,
+        name=gpu.name,
+        energy_j=gpu.energy_j,
+        uncertainty_j=gpu.timing_uncertainty_j,
+        sensor_accuracy=gpu.sensor_accuracy,
+        method=gpu.method,
+        counter_j=gpu.counter_j,
+        integrated_j=gpu.integrated_j,
+        ratio=gpu.ratio,
+        mean_w=gpu.mean_w,
+        max_w=gpu.max_w,
+        samples=gpu.samples,
+        power_field=gpu.power_field,
+        reality=reality,
+        reasons=gpu.reasons,
+    )
 
 
 def write_trace(metered: Metered, file: TextIO) -> None:

@@ -1,4 +1,4 @@
-"""The window around a command, or around some seconds: every meter of the machine, opened as one.
+"""The window around a command, a block of code or some seconds: every meter, opened as one.
 
 It owns the order of edges: the counters' tick first, the command inside, the next tick last. It
 never starts a command whose energy nobody could measure, and never ends one.
@@ -27,7 +27,7 @@ INTERVAL_S = 0.1
 class Metered:
     """What a window held. Times are CLOCK_MONOTONIC nanoseconds, `unix_ns` what makes them Unix.
 
-    The energies are those of `energy_ns`: the command's own time, or without one the window's.
+    The energies are those of `energy_ns`: the command's or block's own time, else the window's.
     `ended_by` is the signal that cut a window short.
     """
 
@@ -138,10 +138,23 @@ class Meters:
         opened_ns = self._open()
         with program.signals_held() as mask:
             ran = program.run(path, arguments, mask)
-            window, cpu = self._close(ran.started_ns, ran.ended_ns)
+            return self._inside(opened_ns, ran.started_ns, ran.ended_ns, ran.exit_code)
+
+    def begin(self) -> tuple[int, int]:
+        """Start the window of a block; returns when the window began, and when the block does."""
+        return self._open(), time.monotonic_ns()
+
+    def end(self, opened_ns: int, started_ns: int) -> Metered:
+        """Meter the block that `begin` began, up to now; the energies are the block's alone."""
+        return self._inside(opened_ns, started_ns, time.monotonic_ns())
+
+    def _inside(
+        self, opened_ns: int, started_ns: int, ended_ns: int, exit_code: int | None = None
+    ) -> Metered:
+        """End a window that is wider than what was done in it."""
+        window, cpu = self._close(started_ns, ended_ns)
         until_ns = window.ended_ns if window.ticked_ns is None else window.ticked_ns
-        return self._metered(window, cpu, window_ns=(opened_ns, until_ns),
-                             exit_code=ran.exit_code)  # fmt: skip
+        return self._metered(window, cpu, window_ns=(opened_ns, until_ns), exit_code=exit_code)
 
     def seconds(self, duration_s: float) -> Metered:
         """Meter from a tick to the first tick after `duration_s`, or after a signal."""
