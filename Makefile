@@ -59,6 +59,9 @@ install: $(VENV)/$(FLAVOUR).stamp ## install without running (FLAVOUR=cpu, cuda,
 pins: $(VENV)/dev.stamp ## resolve pyproject.toml into deploy/pins/ again
 	@$(BIN)/python deploy/pin.py
 
+docs: $(VENV)/$(FLAVOUR).stamp ## write docs/reference/ again, from the program itself
+	@$(BIN)/python -m deploy.reference
+
 clean: ## remove .venv, builds and caches; measurements stay
 	@rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
@@ -76,4 +79,4 @@ $(VENV)/%.stamp: $(PINS)/%.txt pyproject.toml | $(BIN)/uv
 	@$(INSTALL) --editable .
 	@touch $@
 
-.PHONY: help run test check bench chaos long install pins clean
+.PHONY: help run test check bench chaos long install pins docs clean
