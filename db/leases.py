@@ -117,7 +117,7 @@ class Leases:
             found = rows(connection, SQL["claim"], values)
             return _claim(found[0], lease_id) if found else None
 
-        return self._store.retrying(work, single=True)
+        return self._store.retrying(work)  # what this program cannot read, it does not claim
 
     def beat(self, lease_id: uuid.UUID) -> None:
         """Extend a lease; raises LeaseLost when it is no longer held."""

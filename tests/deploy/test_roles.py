@@ -14,6 +14,7 @@ from db import schema, tables
 from db.asking import Limits, Question, asked, shipped
 from db.errors import ConfigError
 from db.leases import LeasePolicy, Leases
+from db.results import with_windows
 from db.store import FOLDER, Store, statements
 from tests.deploy.conftest import ROLES
 from tests.store.filled import fill
@@ -292,7 +293,7 @@ PLANNED = ("with", "select", "insert", "update", "delete")  # the others need no
 TEMPORARY = re.compile(r"create temporary table (\w+)")
 FILES = sorted(path.name for path in FOLDER.glob("*.sql"))
 STATEMENTS = [
-    pytest.param(statement, id=f"{file}:{name}")
+    pytest.param(with_windows(statement), id=f"{file}:{name}")
     for file in FILES
     if file not in {"views.sql", "embedded.sql"}
     for name, statement in statements(file).items()
