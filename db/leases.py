@@ -1,7 +1,8 @@
 """Claim, beat, finish, give back, reap: the only statements that move a task between states.
 
-Each method is one statement of leases.sql, which is its own transaction (one that voids needs two),
-and may be sent again when a reply was lost: it then returns what was decided the first time.
+Each method is one statement of leases.sql and one transaction (one that voids needs two
+statements), and may be sent again when a reply was lost: it then returns what was decided the
+first time.
 """
 
 from __future__ import annotations

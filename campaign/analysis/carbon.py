@@ -19,6 +19,7 @@ J_PER_KWH = 3.6e6
 HOURS_PER_YEAR = 8766.0
 S_PER_HOUR = 3600.0
 G_PER_KG = 1000.0
+UNVERIFIED = " (from memory: verify before relying on it)"
 NO_FOOTPRINT = "no documented footprint of this board"
 
 
@@ -68,14 +69,18 @@ class Carbon:
 
 
 def documented() -> Assumptions:
-    """Return the ranges of the shipped catalogue, conf/catalog/carbon.csv and embodied.csv."""
+    """Return the ranges of the shipped catalogue, conf/catalog/carbon.csv and embodied.csv.
+
+    The source of a figure that nobody has verified says so.
+    """
     found = {str(row["quantity"]): _range(row, "low", "high") for row in rows("carbon.csv")}
     boards = {str(row["board"]): _range(row, "low_kg", "high_kg") for row in rows("embodied.csv")}
     return Assumptions(footprints=boards, **found)
 
 
 def _range(row: Mapping[str, object], low: str, high: str) -> Range:
-    return Range(low=float(str(row[low])), high=float(str(row[high])), source=str(row["source"]))
+    source = str(row["source"]) + (UNVERIFIED if row["evidence"] == "memory" else "")
+    return Range(low=float(str(row[low])), high=float(str(row[high])), source=source)
 
 
 def read_range(text: str, option: str, *, least: float = 0.0, most: float | None = None) -> Range:

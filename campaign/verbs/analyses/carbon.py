@@ -68,6 +68,9 @@ def main(args: argparse.Namespace) -> int:
     for name in OPTIONS:
         one: Range = getattr(assumed, name)
         say(f"{name} {_span(one)}: {one.source}")
+    for board in sorted({str(row["board"]) for row, _ in found} & assumed.footprints.keys()):
+        one = assumed.footprints[board]
+        say(f"footprint of {board}, {_span(one)} kg: {one.source}")
     say("of the boards alone: CPU, memory and network are not in it")
     return 0
 
