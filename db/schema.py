@@ -23,11 +23,11 @@ UPGRADE_LOCK = 0x63616D70
 #: SQLSTATE of a drop that would take something else along.
 OTHERS_DEPEND = "2BP01"
 #: What triggers keep from then on, for attempts that were measured before there were any.
-SUMMED_BEFORE = """
-insert into summaries
-select s.* from sums s
- where s.attempt_id in (select id from attempts except select attempt_id from summaries)
-"""
+SUMMED_BEFORE = tuple(
+    f"insert into {kept} select s.* from {view} s where s.attempt_id in "  # noqa: S608 - our names
+    f"(select id from attempts except select attempt_id from {kept})"
+    for kept, view in (("summaries", "sums"), ("phase_summaries", "phase_sums"))
+)
 
 
 def _alembic(connection: Connection) -> Config:
@@ -53,7 +53,8 @@ def upgrade(store: Store) -> None:
             connection.exec_driver_sql(view)
             quoted = _purpose(view).replace("'", "''")
             connection.exec_driver_sql(f"comment on view {name} is '{quoted}'")
-        connection.exec_driver_sql(SUMMED_BEFORE)
+        for statement in SUMMED_BEFORE:
+            connection.exec_driver_sql(statement)
         reader = sa.text("select 1 from pg_roles where rolname = 'campaign_reader'")
         if connection.execute(reader).scalar():
             connection.exec_driver_sql("grant usage on schema public to campaign_reader")

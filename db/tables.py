@@ -26,12 +26,12 @@ from db.declaring import (
 from db.external_tables import external_rows
 from db.readings import Phase, PhaseMethod, WindowKind
 from db.records import Outcome, Reality, TaskState, Weights
-from db.summary_table import summaries
+from db.summary_tables import phase_summaries, summaries
 
 __all__ = [
     "attempts", "campaign_tasks", "campaigns", "engines", "exclusions", "external_rows",
-    "gpu_energies", "metadata", "phases", "power_traces", "protocols", "sessions",
-    "summaries", "tasks", "windows",
+    "gpu_energies", "metadata", "phase_summaries", "phases", "power_traces", "protocols",
+    "sessions", "summaries", "tasks", "windows",
 ]  # fmt: skip
 
 campaigns = Table(

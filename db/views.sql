@@ -4,7 +4,7 @@
 -- The old ones go first, so that columns may change. Views that people built on them are not ours
 -- to drop: they stop the upgrade.
 drop view if exists points, evidence, serving, phase_energy, energy_per_output_token, energy_per_prompt,
-    energy_wh, comparable, measurements, sums, repeats, configurations;
+    energy_wh, comparable, measurements, sums, phase_sums, repeats, configurations;
 
 -- name: configurations
 -- What every task measures: its engine, protocol and workload, a column a field. Where a workload
@@ -16,26 +16,28 @@ select t.id as task_id, t.engine_id, t.protocol_id, e.model, e.weights, e.model_
        e.speculative_tokens, e.draft ->> 'name' as draft, e.power_limit_w, e.board, e.board_count,
        p.name as protocol,
        concat_ws(' ', concat(t.input_tokens, '→', t.output_tokens, ' x', t.batch_size),
-                 'requests=' || w.requests, 'lengths=' || w.lengths,
-                 'prefix_tokens=' || w.prefix_tokens, 'arrival=' || w.arrival,
-                 'rate_rps=' || w.rate_rps, 'decoding=' || w.decoding, 'beams=' || w.beams,
-                 'temperature=' || w.temperature, 'top_p=' || w.top_p) as workload,
+                 'requests=' || (t.workload ->> 'requests'),
+                 'lengths=' || (t.workload ->> 'lengths'),
+                 'prefix_tokens=' || (t.workload ->> 'prefix_tokens'),
+                 'arrival=' || (t.workload ->> 'arrival'),
+                 'rate_rps=' || (t.workload ->> 'rate_rps'),
+                 'decoding=' || (t.workload ->> 'decoding'),
+                 'beams=' || (t.workload ->> 'beams'),
+                 'temperature=' || (t.workload ->> 'temperature'),
+                 'top_p=' || (t.workload ->> 'top_p')) as workload,
        t.input_tokens, t.output_tokens, t.batch_size,
-       w.requests::int as requests_asked,
-       coalesce(w.lengths, 'fixed') as lengths,
-       coalesce(w.prefix_tokens::int, 0) as prefix_tokens,
-       coalesce(w.arrival, 'static') as arrival,
-       w.rate_rps::float8 as rate_rps,
-       coalesce(w.decoding, 'greedy') as decoding,
-       coalesce(w.beams::int, 1) as beams,
-       coalesce(w.temperature::float8, 1) as temperature,
-       coalesce(w.top_p::float8, 1) as top_p
+       (t.workload ->> 'requests')::int as requests_asked,
+       coalesce(t.workload ->> 'lengths', 'fixed') as lengths,
+       coalesce((t.workload ->> 'prefix_tokens')::int, 0) as prefix_tokens,
+       coalesce(t.workload ->> 'arrival', 'static') as arrival,
+       (t.workload ->> 'rate_rps')::float8 as rate_rps,
+       coalesce(t.workload ->> 'decoding', 'greedy') as decoding,
+       coalesce((t.workload ->> 'beams')::int, 1) as beams,
+       coalesce((t.workload ->> 'temperature')::float8, 1) as temperature,
+       coalesce((t.workload ->> 'top_p')::float8, 1) as top_p
   from tasks t
   join engines e on e.id = t.engine_id
-  join protocols p on p.id = t.protocol_id
- cross join jsonb_to_record(t.workload)
-       as w (requests text, lengths text, prefix_tokens text, arrival text, rate_rps text,
-             decoding text, beams text, temperature text, top_p text);
+  join protocols p on p.id = t.protocol_id;
 
 -- name: repeats
 -- One row per metered repeat of an accepted result, with its joules per output token.
@@ -120,6 +122,27 @@ select s.*,
         group by attempt_id
        ) s;
 
+-- name: phase_sums
+-- The phases of every attempt, summed over its repeats, accepted or not: what the table
+-- phase_summaries keeps a copy of. What one repeat lacks is null.
+create view phase_sums as
+select w.attempt_id, p.phase, p.method, count(*)::int as repeats,
+       case when bool_and(p.duration_s is not null) then sum(p.duration_s) end as duration_s,
+       case when bool_and(p.energy_j is not null) then sum(p.energy_j) end as energy_j,
+       -- The repeats share one prefill run; by steps their edges are events of their own.
+       case when not bool_and(p.energy_j is not null and p.timing_uncertainty_j is not null)
+            then null
+            when p.method = 'prefill_run' then sum(p.timing_uncertainty_j)
+            else sqrt(sum(p.timing_uncertainty_j ^ 2)) end as timing_uncertainty_j,
+       case when bool_and(p.tokens is not null) then sum(p.tokens)::bigint end as tokens,
+       array(select distinct r
+               from string_to_table(string_agg(array_to_string(p.reasons, ','), ',')
+                                        filter (where p.reasons <> '{}'), ',') r
+              order by r) as reasons
+  from phases p join windows w on w.id = p.window_id
+ where w.attempt_id is not null
+ group by w.attempt_id, p.phase, p.method;
+
 -- name: measurements
 -- Every accepted row, with reality, weights, method and reasons; nothing is filtered here. The
 -- half-width (95 percent, within one session) holds the timing of the windows and Student's spread
@@ -178,29 +201,11 @@ select t.key as task_key, g.*, s.software ->> g.backend as backend_version, t.re
 -- method, NULL with reasons where a phase could not be told apart. Joules per token are per prompt
 -- token in prefill and per generated token after each request's first in decode.
 create view phase_energy as
-with summed as (
-    select w.attempt_id, p.phase, p.method, count(*)::int as repeats,
-           case when bool_and(p.duration_s is not null) then sum(p.duration_s) end as duration_s,
-           case when bool_and(p.energy_j is not null) then sum(p.energy_j) end as energy_j,
-           -- The repeats share one prefill run; by steps their edges are events of their own.
-           case when not bool_and(p.energy_j is not null and p.timing_uncertainty_j is not null)
-                then null
-                when p.method = 'prefill_run' then sum(p.timing_uncertainty_j)
-                else sqrt(sum(p.timing_uncertainty_j ^ 2)) end as timing_uncertainty_j,
-           case when bool_and(p.tokens is not null) then sum(p.tokens)::bigint end as tokens,
-           string_agg(array_to_string(p.reasons, ','), ',')
-               filter (where p.reasons <> '{}') as reasons
-      from phases p join windows w on w.id = p.window_id
-     group by w.attempt_id, p.phase, p.method
-)
 select m.task_key, g.*, m.backend_version, m.replicate, m.reality, s.phase, s.method, s.repeats,
        s.duration_s, s.energy_j, m.energy_method, s.timing_uncertainty_j, m.sensor_accuracy, s.tokens,
        s.energy_j / s.tokens as joules_per_token,
-       case when s.reasons is null then '{}'
-            else array(select distinct r from string_to_table(s.reasons, ',') r order by r) end
-           as reasons,
-       m.marks, m.session_id, m.attempt_id
-  from summed s
+       s.reasons, m.marks, m.session_id, m.attempt_id
+  from phase_summaries s
   join measurements m on m.attempt_id = s.attempt_id
   join configurations g on g.task_id = m.task_id;
 

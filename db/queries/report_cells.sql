@@ -20,7 +20,9 @@ select *
                string_agg(distinct array_to_string(reasons, E'\n'), E'\n') as reasons
           from measurements
          where coalesce(current_setting('campaign.name', true), '') = ''
-            or current_setting('campaign.name', true) = any(campaigns)
+            or task_id in (select k.task_id
+                             from campaign_tasks k join campaigns c on c.id = k.campaign_id
+                            where c.name = current_setting('campaign.name', true))
          group by engine_id, protocol_id, workload, backend_version, reality, energy_method,
                   estimate_method) means using (task_id)
  order by model, weights, board, backend, input_tokens, output_tokens, batch_size, workload,

@@ -1,17 +1,24 @@
 -- GPUs of accepted rows: product, enforced power limit, power field that was read, temperatures
+with by_gpu as (
+    select w.session_id, g.gpu_uuid, g.name, g.power_limit_w, g.power_field, count(*) as windows,
+           min(g.temperature_c) as temperature_min_c, max(g.temperature_c) as temperature_max_c,
+           max(g.max_w) as max_w
+      from gpu_energies g
+      join windows w on w.id = g.window_id
+      join attempts a on a.id = w.attempt_id
+     where w.kind = 'repeat' and not g.sibling and a.outcome = 'ok' and a.voided_at is null
+       and (coalesce(current_setting('campaign.name', true), '') = ''
+            or a.task_id in (select k.task_id
+                               from campaign_tasks k join campaigns c on c.id = k.campaign_id
+                              where c.name = current_setting('campaign.name', true)))
+     group by w.session_id, g.gpu_uuid, g.name, g.power_limit_w, g.power_field
+)
 select e.board, g.name as gpu, g.power_limit_w, g.power_field,
-       count(distinct g.gpu_uuid)::int as gpus, count(*)::bigint as windows,
-       min(g.temperature_c) as temperature_min_c, max(g.temperature_c) as temperature_max_c,
+       count(distinct g.gpu_uuid)::int as gpus, sum(g.windows)::bigint as windows,
+       min(g.temperature_min_c) as temperature_min_c, max(g.temperature_max_c) as temperature_max_c,
        max(g.max_w) as max_w
-  from gpu_energies g
-  join windows w on w.id = g.window_id
-  join attempts a on a.id = w.attempt_id
-  join tasks t on t.id = a.task_id
-  join engines e on e.id = t.engine_id
- where w.kind = 'repeat' and not g.sibling and a.outcome = 'ok' and a.voided_at is null
-   and (coalesce(current_setting('campaign.name', true), '') = ''
-        or t.id in (select k.task_id
-                      from campaign_tasks k join campaigns c on c.id = k.campaign_id
-                     where c.name = current_setting('campaign.name', true)))
+  from by_gpu g
+  join sessions s on s.id = g.session_id
+  join engines e on e.id = s.engine_id
  group by e.board, g.name, g.power_limit_w, g.power_field
  order by e.board, gpu, power_limit_w, power_field;

@@ -30,7 +30,9 @@ REPLICATES, REPEATS = 5, 5
 POINTS = 4_000 if QUICK else 40_000
 MOST_S = 2.0
 #: A row for every measurement, window or phase there is: as long as their answer, and not judged.
-LISTS = ("measurements", "meters", "phases", "prefill_share")
+LISTS = (
+    "measurements", "meters", "phases", "prefill_share", "report_evidence", "report_lengths",
+)  # fmt: skip
 
 FILL = """
 insert into campaigns (name, owner, config)

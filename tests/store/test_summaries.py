@@ -1,4 +1,4 @@
-"""The kept sums of repeats are those of the view sums, whatever is written, and by whomever."""
+"""The kept sums are those of the views `sums` and `phase_sums`, whatever is written by whomever."""
 
 from __future__ import annotations
 
@@ -8,23 +8,37 @@ import pytest
 
 from db import schema, tables
 from db.embedded import EmbeddedPostgres
-from db.readings import CpuEnergy
+from db.readings import CpuEnergy, Phase, PhaseEnergy, PhaseMethod
 from db.records import Reality
 from db.store import Store
 from tests.store.world import World, ground, measurement, reading, repeat, task
 
 pytestmark = pytest.mark.store
 
-DIFFERENT = """
-(select * from sums except select * from summaries)
- union all (select * from summaries except select * from sums)
-"""
+PHASES = (
+    PhaseEnergy(phase=Phase.PREFILL, method=PhaseMethod.STEPS, duration_s=0.5, energy_j=4.0,
+                timing_uncertainty_j=0.1, tokens=20),
+    PhaseEnergy(phase=Phase.DECODE, method=PhaseMethod.STEPS, duration_s=0.5, energy_j=None,
+                reasons=("phases_mixed", "phase_unresolved")),
+)  # fmt: skip
+
+COPIES = {"summaries": "sums", "phase_summaries": "phase_sums"}
 
 
 @pytest.fixture(scope="module")
 def store(embedded_store: EmbeddedPostgres) -> Iterator[Store]:
     with ground(embedded_store, "summaries") as found:
         yield found
+
+
+def differences(world: World) -> list[object]:
+    """Return the rows that a view has and its copy has not, or the other way round."""
+    return [
+        row
+        for kept, view in COPIES.items()
+        for one, other in ((kept, view), (view, kept))
+        for row in world.sql(f"select * from {one} except select * from {other}")
+    ]
 
 
 @pytest.fixture
@@ -35,16 +49,17 @@ def world(store: Store) -> World:
     told = {"latencies": {"ttft_s": {"p50": 0.25}, "none": None}, "counters": {"drafts": 8.0}}
     cpu = CpuEnergy(package_j=5.0, dram_j=1.0, method="rapl")
     for windows in (
-        [repeat(n, reading(10.0 + n, timing_uncertainty_j=0.1, cpu=cpu), **told) for n in (0, 1)],
+        [repeat(n, reading(10.0 + n, timing_uncertainty_j=0.1, cpu=cpu), **told, phases=PHASES)
+         for n in (0, 1)],
         [repeat(0, reading(None))],
-    ):
+    ):  # fmt: skip
         claim = found.claim(session)
         found.leases.finish(claim.lease_id, session, measurement(*windows))
     return found
 
 
 def test_a_finished_task_is_summed_at_once(world: World) -> None:
-    assert world.sql(DIFFERENT) == []
+    assert differences(world) == []
     kept = world.sql("select * from summaries order by attempt_id")
     assert [(row.repeats, row.energy_j, row.cpu_dram_j) for row in kept] == [
         (2, 21.0, 2.0), (1, None, None),
@@ -52,26 +67,35 @@ def test_a_finished_task_is_summed_at_once(world: World) -> None:
     assert kept[0].latencies == {"ttft_s": {"p50": 0.25}}
     assert kept[0].counters == {"drafts": 16.0}
     assert kept[1].reasons == ["no_energy"]
+    phases = world.sql("select * from phase_summaries order by phase")
+    assert [(row.phase, row.repeats, row.energy_j, row.reasons) for row in phases] == [
+        ("decode", 2, None, ["phase_unresolved", "phases_mixed"]), ("prefill", 2, 8.0, []),
+    ]  # fmt: skip
 
 
 def test_a_window_that_is_changed_by_hand_changes_the_sum(world: World) -> None:
     world.sql("update windows set energy_j = 2 * energy_j where energy_j is not null")
-    assert world.sql(DIFFERENT) == []
+    assert differences(world) == []
     assert world.one("select max(energy_j) from measurements") == 42.0
+    world.sql("update phases set energy_j = 2 * energy_j where energy_j is not null")
+    assert differences(world) == []
+    assert world.one("select max(energy_j) from phase_energy") == 16.0
 
 
 def test_what_was_measured_before_is_summed_by_the_upgrade(world: World, store: Store) -> None:
-    world.sql("delete from summaries")
+    for kept in COPIES:
+        world.sql(f"delete from {kept}")
     assert world.sql("select * from measurements") == []
     schema.upgrade(store)
-    assert world.sql(DIFFERENT) == []
+    assert differences(world) == []
     assert len(world.sql("select * from measurements")) == 2
 
 
-def test_the_table_has_the_columns_of_the_view(world: World, store: Store) -> None:
-    with store.begin() as connection:
-        names = list(connection.exec_driver_sql("select * from sums").keys())
-    assert names == [column.name for column in tables.summaries.columns]
+def test_the_tables_have_the_columns_of_the_views(world: World, store: Store) -> None:
+    for kept, view in COPIES.items():
+        with store.begin() as connection:
+            names = list(connection.exec_driver_sql(f"select * from {view}").keys())
+        assert names == [column.name for column in tables.metadata.tables[kept].columns]
 
 
 def test_a_simulated_window_makes_the_row_simulated(world: World) -> None:

@@ -1,7 +1,7 @@
-"""What the repeats of an attempt add up to, kept beside them so that a million answer at once.
+"""What windows and phases of an attempt add up to, kept so that a million of them answer at once.
 
-A copy of the view `sums` by attempt, which triggers on `windows` keep in step with it; nothing else
-writes it, and nothing is in it that windows do not say.
+Copies of the views `sums` and `phase_sums` by attempt. Triggers on `windows` and `phases` keep them
+in step; nothing else writes them, and nothing is in them that those do not say.
 """
 
 from __future__ import annotations
@@ -43,6 +43,24 @@ summaries = Table(
     Column("counters", JSONB, nullable=False, comment="the engine's counters, summed"),
     comment="The repeats of one attempt, summed: kept by triggers, a copy of the view sums",
 )  # fmt: skip
-# The triggers' function goes with the table, and the triggers with it.
-_DROP = sa.DDL("drop function if exists keep_summaries() cascade")  # type: ignore[no-untyped-call]
-sa.event.listen(summaries, "before_drop", _DROP)
+
+phase_summaries = Table(
+    "phase_summaries",
+    metadata,
+    Column("attempt_id", ForeignKey("attempts.id"), primary_key=True, comment="the attempt"),
+    Column("phase", sa.Text, primary_key=True, comment="prefill, mixed or decode"),
+    Column("method", sa.Text, primary_key=True, comment="how phases were told apart"),
+    integer("repeats", "metered repeats in which it was looked for"),
+    double("duration_s", "length in all of them, seconds; NULL where one has none"),
+    double("energy_j", "measured energy, joules; NULL where a repeat has none"),
+    double("timing_uncertainty_j", "95 % half-width of edges and sampling, joules"),
+    large("tokens", "tokens of the phase; NULL where a repeat does not know", null=True),
+    strings("reasons", "why a value is missing, or holds a part of the phase only"),
+    comment="One phase of one attempt, by one method, summed: kept by triggers, a copy of the view "
+    "phase_sums",
+)
+
+# The function of its triggers goes with a table, and the triggers with it.
+for _table in (summaries, phase_summaries):
+    _drop = sa.DDL(f"drop function if exists keep_{_table.name}() cascade")  # type: ignore[no-untyped-call]
+    sa.event.listen(_table, "before_drop", _drop)
