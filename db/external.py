@@ -1,7 +1,7 @@
 """Rows that others measured: written once, read beside the store's own.
 
 Owns their digest, which makes importing the same row twice do nothing. Everything here runs
-inside a transaction the caller opened. Never changes or deletes a row.
+inside a transaction the caller opened. Never changes a row; deletes whole sources alone.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from typing import Any
 
 from sqlalchemy.engine import Connection
 
+from db.errors import ConfigError
 from db.external_tables import external_rows
 from db.identity import digest
 from db.store import rows, statements
@@ -52,6 +53,16 @@ def write_external(connection: Connection, found: Sequence[Row]) -> int:
 def sources(connection: Connection) -> dict[str, int]:
     """Return the sources that rows were imported from, with how many."""
     return {row.source: row.rows for row in rows(connection, SQL["sources"], {})}
+
+
+def remove(connection: Connection, source: str) -> int:
+    """Delete every row of a source; returns how many those were.
+
+    Raises ConfigError for a login that may not: the role of workers deletes nothing.
+    """
+    if not rows(connection, SQL["may_remove"], {})[0][0]:
+        raise ConfigError("the login of store.url may not delete imported rows; the owner may")
+    return connection.exec_driver_sql(SQL["remove"], {"source": source}).rowcount
 
 
 def evidence(

@@ -4,6 +4,14 @@
 -- The sources that rows were imported from, with how many.
 select source, count(*) as rows from external_rows group by source order by source;
 
+-- name: may_remove
+-- Whether this login may delete them.
+select has_table_privilege('external_rows', 'delete');
+
+-- name: remove
+-- Every row of one source, gone.
+delete from external_rows where source = %(source)s;
+
 -- name: evidence
 -- Rows of campaigns and of sources. Without a campaign, those of all of them.
 select e.*

@@ -52,7 +52,9 @@ def _column(
     for line, cell in zip(lines, cells, strict=True):
         value: Value = None
         if isinstance(cell, Unknown):
-            problems.setdefault(line, []).append(cell.problem)
+            there = problems.setdefault(line, [])
+            if cell.problem not in there:  # two columns of ours may read one of theirs
+                there.append(cell.problem)
         elif cell is not None and cell != "":
             try:
                 value = read(column, cell)

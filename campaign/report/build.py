@@ -7,32 +7,31 @@ were at one moment; never asks it, and knows neither HTML nor Markdown.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+from campaign.analysis.predictor.saved import Predictor
+from campaign.catalogue.catalog import load_catalog
 from campaign.report import tables
-from campaign.report.cells import Cell, Kind, cells, main_kind, of_kind
+from campaign.report.cells import TIMES, Cell, Kind, cells, main_kind
 from campaign.report.charts import Chart, charts, coverage_chart, ratio_chart, trace_chart
 from campaign.report.findings import Findings, findings
-from campaign.report.points import Point, points
-from campaign.report.tables import Table
+from campaign.report.imported import imported, imported_points
+from campaign.report.points import Point, bin_lengths, points
+from campaign.report.prediction import prediction, without
+from campaign.report.sections import Section
+from campaign.report.spots import spots
 from campaign.report.traces import trace_rows
 from campaign.tabular import count_of
 
 Row = Mapping[str, Any]
 Answers = Mapping[str, Sequence[Row]]
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Section:
-    """A part of the report with its charts and tables; empty ones are left out."""
-
-    id: str
-    title: str
-    lead: str = ""
-    charts: Sequence[Chart] = field(default=())
-    tables: Sequence[Table] = field(default=())
+LIKE_FOR_LIKE = (
+    "Like for like compares rows that differ in nothing else. The charts after it show medians and "
+    "quartiles of all rows, which differ in more."
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,23 +60,38 @@ def built(
     campaign: str | None,
     made_at: datetime,
     public: bool,
-    beside: Sequence[Section] = (),
+    predictor: Predictor | None = None,
+    claims: Sequence[Section] = (),
 ) -> Report:
-    """Return the report of the store's answers; `beside` are sections of other analyses."""
-    found = cells(answers)
-    kind = main_kind(found)
+    """Return the report of the store's answers. ConfigError for a predictor's odd study.
+
+    `claims` is the section of published claims, which were judged at the same moment.
+    """
+    found, others = cells(answers), answers.get("external", ())
     drawn = points(found)
-    colour = _colour([point for point in drawn if point["kind"] == kind])
+    imports = imported_points(others, len(drawn))
+    bin_lengths(drawn, imports)
+    kind = main_kind(found)
+    if kind is Kind.NONE and any(point["j"] is not None for point in imports):
+        kind = Kind.EXTERNAL
+    whole = [*drawn, *imports]
+    colour = _colour([point for point in whole if point["kind"] == kind])
     told = findings(found, kind)
+    catalog = load_catalog()
+    asked = prediction(answers["evidence"], kind, predictor, catalog) if predictor else (
+        without(campaign))  # fmt: skip
+    fitted = [spots(answers["lengths"], kind, campaign, catalog), asked] if found else []
+    wholes = [*_before(answers, whole, told, colour), *fitted, *claims, *imported(others),
+              *_after(answers, whole, found, told, colour), _origin(answers)]  # fmt: skip
     return Report(
         campaign=campaign,
         made_at=made_at,
         public=public,
         kind=kind,
-        facts=_facts(found, kind, answers["coverage"]),
+        facts=_facts(whole, kind, answers["coverage"]),
         findings=told,
-        points=drawn,
-        sections=[*_sections(answers, found, drawn, told, colour), *beside, _origin(answers)],
+        points=whole,
+        sections=[section for section in wholes if not section.empty],
         colour=colour,
     )
 
@@ -90,57 +104,69 @@ def _colour(points: Sequence[Point]) -> str:
     return "board"
 
 
-def _facts(found: Sequence[Cell], kind: Kind, coverage: Sequence[Row]) -> list[tuple[str, str]]:
+def _facts(points: Sequence[Point], kind: Kind, coverage: Sequence[Row]) -> list[tuple[str, str]]:
     """Return the figures at the top: how much there is, and where it comes from."""
-    points = sum(int(row["points"]) for row in coverage)
+    asked = sum(int(row["points"]) for row in coverage)
     done = sum(int(row["points"]) for row in coverage if row["state"] == "done")
-    chosen = list(of_kind(found, kind))
+    chosen = [point for point in points if point["kind"] == kind]
+    named = f"{kind} configurations" if kind is not Kind.NONE else "configurations"
+    boards = {str(point["board"]).rpartition(f"{TIMES} ")[2] for point in chosen}
     facts = [
-        ("points done", f"{done:,} of {points:,}"),
-        (f"{kind} configurations" if kind is not Kind.NONE else "configurations",
-         f"{len(chosen):,}"),
-        ("models", f"{len({cell.model for cell in chosen}):,}"),
-        ("boards", f"{len({cell.row['board'] for cell in chosen}):,}"),
-    ]  # fmt: skip
-    joules = [cell.joules for cell in chosen if cell.joules]
+        ("points done", f"{done:,} of {asked:,}"),
+        (named, f"{len(chosen):,}"),
+        ("models", f"{len({point['model'] for point in chosen}):,}"),
+        ("boards", f"{len(boards):,}"),
+    ]
+    joules = [float(str(point["j"])) for point in chosen if point["j"]]
     if joules:
         facts.append(("J per output token", f"{min(joules):.3g} to {max(joules):.3g}"))
     return facts
 
 
-def _sections(
+def _before(
     answers: Answers,
-    found: Sequence[Cell],
     drawn: Sequence[Point],
     told: Findings,
     colour: str,
 ) -> list[Section]:
-    by_section: dict[str, list[Chart]] = {}
-    for chart in charts(drawn, colour):
-        by_section.setdefault(chart.section, []).append(chart)
-    chosen = [cell for cell in found if cell.kind is told.kind]
-    spread = tables.spread(chosen)
-    validity = tables.validity(answers["validity"])
-    wholes = [
+    """Return what was asked for, and what energy and latency came out."""
+    by_section = _by_section(drawn, colour)
+    return [
         Section(id="coverage", title="Coverage",
                 charts=list(coverage_chart(_states(answers["coverage"]))),
                 tables=tables.coverage(answers["coverage"]) if answers["coverage"] else ()),
         Section(id="energy", title="Energy per output token", charts=by_section.get("energy", ())),
         Section(id="compare", title="Boards, engines and settings",
-                lead="Like for like compares rows that differ in nothing else. The charts after it "
-                     "show medians and quartiles of all rows, which differ in more.",
+                lead=LIKE_FOR_LIKE if told.contrasts or "compare" in by_section else "",
                 charts=[*ratio_chart(tables.ratio_rows(told)), *by_section.get("compare", ())],
                 tables=[tables.like_for_like(told.contrasts)] if told.contrasts else ()),
         Section(id="phases", title="Prefill and decode", charts=by_section.get("phases", ())),
         Section(id="net", title="Gross and net", charts=by_section.get("net", ())),
         Section(id="latency", title="Latency against energy", charts=by_section.get("latency", ())),
+    ]  # fmt: skip
+
+
+def _after(
+    answers: Answers, drawn: Sequence[Point], found: Sequence[Cell], told: Findings, colour: str
+) -> list[Section]:
+    """Return how far the numbers can be trusted."""
+    spread = tables.spread([cell for cell in found if cell.kind is told.kind])
+    validity = tables.validity(answers["validity"])
+    return [
         Section(id="traces", title="Power traces",
                 charts=list(trace_chart(trace_rows(answers["traces"])))),
         Section(id="validity", title="Validity", tables=[validity] if validity.rows else ()),
         Section(id="spread", title="Spread between sessions",
-                charts=by_section.get("spread", ()), tables=[spread] if spread else ()),
+                charts=_by_section(drawn, colour).get("spread", ()),
+                tables=[spread] if spread else ()),
     ]  # fmt: skip
-    return [section for section in wholes if section.charts or section.tables]
+
+
+def _by_section(drawn: Sequence[Point], colour: str) -> dict[str, list[Chart]]:
+    found: dict[str, list[Chart]] = {}
+    for chart in charts(drawn, colour):
+        found.setdefault(chart.section, []).append(chart)
+    return found
 
 
 def _origin(answers: Answers) -> Section:

@@ -29,6 +29,10 @@ class Kind(StrEnum):
     NONE = "none"
 
 
+#: What one's own values can be, the surest first.
+OWN = (Kind.MEASURED, Kind.SIMULATED, Kind.ESTIMATED)
+
+
 class Basis(StrEnum):
     """What an interval of 95 % contains."""
 
@@ -181,4 +185,4 @@ def of_kind(cells: Iterable[Cell], kind: Kind) -> Iterator[Cell]:
 def main_kind(cells: Iterable[Cell]) -> Kind:
     """Return the kind a report speaks of first: measured where anything was."""
     found = {cell.kind for cell in cells}
-    return next((kind for kind in Kind if kind in found), Kind.NONE)
+    return next((kind for kind in OWN if kind in found), Kind.NONE)

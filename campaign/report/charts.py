@@ -24,7 +24,8 @@ class Chart:
 
     `colours` says whether its colour can be chosen, `one_kind` that it shows one kind at a time,
     `wide` that it stands alone in its line.
-    `by` are the columns of the store that tell its marks apart, by the field of the chart.
+    `by` are the columns of the store that tell its marks apart, by the field of the chart; `query`
+    gives the rows of a chart that has its own.
     """
 
     id: str
@@ -37,6 +38,7 @@ class Chart:
     one_kind: bool = False
     wide: bool = False
     by: Sequence[str] = field(default=())
+    query: str = ""
 
 
 def charts(points: Sequence[Point], colour: str) -> list[Chart]:
@@ -128,8 +130,9 @@ def ratio_chart(rows: Sequence[Point]) -> Iterator[Chart]:
             id="ratios", section="compare", title="Like for like", wide=True,
             caption="Ratio of joules per output token between rows that differ in nothing else, "
                     "with its interval; the table below says of what. On the dashed line nothing "
-                    "changes. The filters leave this chart alone.",
+                    "changes.",
             spec=other_charts.ratios(log=spanned(ends)), rows=rows,
+            query="campaign query report_cells",
         )  # fmt: skip
 
 
@@ -141,7 +144,7 @@ def trace_chart(rows: Sequence[Point]) -> Iterator[Chart]:
             caption="The newest repeat of the largest batch that kept its samples. Long windows "
                     "are thinned to the extremes of equal slices; dotted lines are enforced "
                     "limits.",
-            spec=other_charts.traces(), rows=rows,
+            spec=other_charts.traces(), rows=rows, query="campaign query report_traces",
         )  # fmt: skip
 
 
@@ -152,16 +155,16 @@ def coverage_chart(rows: Sequence[Point]) -> Iterator[Chart]:
             id="coverage", section="coverage", title="Points by board and state",
             caption="Points that the plan excludes stand for no board where the whole engine "
                     "cannot work.",
-            spec=other_charts.coverage(), rows=rows,
+            spec=other_charts.coverage(), rows=rows, query="campaign query report_coverage",
         )  # fmt: skip
 
 
 def _several(points: Iterable[Point], name: str) -> bool:
-    return len({point[name] for point in points}) > 1
+    return len({point[name] for point in points} - {None, ""}) > 1
 
 
-def _sizes(points: Iterable[Point]) -> list[int]:
-    return sorted({int(str(point["batch"])) for point in points})
+def _sizes(points: Iterable[Point]) -> list[float]:
+    return sorted({size for size in _numbers(points, "batch") if size == int(size)})
 
 
 def _numbers(points: Iterable[Point], *names: str) -> list[float]:

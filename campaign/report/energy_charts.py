@@ -8,12 +8,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from campaign.report.specs import (
+    DASH,
     ENERGY,
     PALETTE,
-    SOLID,
     Spec,
     chart,
     dots,
+    known,
     medians,
     plain,
     rules,
@@ -23,19 +24,19 @@ from campaign.report.specs import (
 )
 
 
-def by_batch(colour: str, batches: Sequence[int], *, log: bool) -> Spec:
+def by_batch(colour: str, batches: Sequence[float], *, log: bool) -> Spec:
     """Return joules per output token against the batch size, a line an engine and workload."""
     x = sizes(batches)
     y, shade = scaled("value", ENERGY, log=log), series(colour)
-    dash = {"condition": {"test": SOLID, "value": [1, 0]}, "value": [5, 4]}
     line: Spec = {
         "mark": {"type": "line", "opacity": 0.75, "aria": False},
         "encoding": {"x": x, "y": y, "color": shade,
                      "detail": [{"field": "line"}, {"field": "kind"}],
-                     "strokeDash": dash},
+                     "strokeDash": DASH},
     }  # fmt: skip
     layers = [line, rules("y", x, shade, ENERGY, log=log), *dots({"x": x, "y": y}, shade)]
-    return chart(layers, medians("j", ("series", "line", "kind", "batch")), height=360)
+    marks = medians("j", ("series", "line", "kind", "batch"), known("batch"))
+    return chart(layers, marks, height=360)
 
 
 def compared(field: str, *, log: bool) -> Spec:
@@ -45,7 +46,7 @@ def compared(field: str, *, log: bool) -> Spec:
                "axis": {"grid": True, "gridDash": [1, 3]}}  # fmt: skip
     x, shade = scaled("value", ENERGY, log=log), plain(PALETTE[0])
     layers = [rules("x", y, shade, ENERGY, log=log), *dots({"x": x, "y": y}, shade, size=80)]
-    return chart(layers, medians("j", (field, "kind")), height={"step": 28})
+    return chart(layers, medians("j", (field, "kind"), known(field)), height={"step": 28})
 
 
 def heat(*, log: bool) -> Spec:
@@ -69,5 +70,5 @@ def heat(*, log: bool) -> Spec:
         {"mark": {"type": "text", "fontSize": 11, "aria": False, "style": "cell"},
          "encoding": {"x": x, "y": y, "text": {"field": "value", "format": ".2~g"}, "color": ink}},
     ]  # fmt: skip
-    return chart(layers, [*medians("j", ("in_bin", "out_bin", "kind")), *ends],
-                 height={"step": 36})  # fmt: skip
+    cells = medians("j", ("in_bin", "out_bin", "kind"), known("in_bin", "out_bin"))
+    return chart(layers, [*cells, *ends], height={"step": 36})

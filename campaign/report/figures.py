@@ -9,7 +9,9 @@ from collections.abc import Iterator
 
 from campaign.report import vega
 from campaign.report.build import Report
+from campaign.report.cells import Kind
 from campaign.report.points import grouped
+from campaign.report.specs import Spec
 
 
 def figures(report: Report) -> Iterator[tuple[str, bytes]]:
@@ -19,5 +21,13 @@ def figures(report: Report) -> Iterator[tuple[str, bytes]]:
     for section in report.sections:
         for chart in section.charts:
             own = rows if chart.rows is None else chart.rows
-            yield f"{chart.id}.svg", vega.svg(chart.spec, own).encode()
-            yield f"{chart.id}.png", vega.png(chart.spec, own)
+            spec = {**chart.spec, **_said(report)}
+            yield f"{chart.id}.svg", vega.svg(spec, own).encode()
+            yield f"{chart.id}.png", vega.png(spec, own)
+
+
+def _said(report: Report) -> Spec:
+    """Return the title of a figure of values that were not measured here; none of others."""
+    if report.kind in (Kind.MEASURED, Kind.NONE):
+        return {}
+    return {"title": {"text": f"{report.kind} values", "anchor": "start", "fontSize": 13}}

@@ -17,10 +17,13 @@ MOST = 3
 #: A change smaller than this is told in percent, a larger one as a factor.
 FACTOR = 2.0
 
+IMPORTED = (
+    "Nothing can be said: every value was imported, and whether imported rows differ in one thing "
+    "alone is not known."
+)
 #: What a finding of each kind is about.
 OF_WHAT = {
     Kind.MEASURED: "",
-    Kind.EXTERNAL: "As others measured it: ",
     Kind.SIMULATED: "As the simulation assumes: ",
     Kind.ESTIMATED: "By estimate, not measured: ",
 }
@@ -59,6 +62,8 @@ def findings(cells: Sequence[Cell], kind: Kind) -> Findings:
 
 
 def _unsaid(rows: int, kind: Kind, found: Sequence[Contrast]) -> list[str]:
+    if kind is Kind.EXTERNAL:
+        return [IMPORTED]
     if kind is Kind.NONE or not rows:
         return ["Nothing can be said yet: no row has joules per output token."]
     if not found:

@@ -40,7 +40,7 @@ def _lines(report: Report) -> Iterator[str]:
         if section.tables or section.lead:
             yield from ("", f"## {section.title}")
             if section.lead:
-                yield from ("", section.lead)
+                yield from ("", escaped(section.lead))
             for table in section.tables:
                 yield from _table(table)
 

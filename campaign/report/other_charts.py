@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from campaign.report.specs import (
+    DASH,
     ENERGY,
     PALETTE,
     PHASES,
@@ -55,7 +56,7 @@ def phase_share() -> Spec:
     return chart([layer], transform, height=260)
 
 
-def phase_tokens(batches: Sequence[int], *, log: bool) -> Spec:
+def phase_tokens(batches: Sequence[float], *, log: bool) -> Spec:
     """Return joules per token of prefill and of decode against the batch size."""
     named = " : ".join(f"datum.key == '{key}' ? '{name}'" for key, name in TOKENS.items())
     transform: list[Spec] = [
@@ -127,7 +128,7 @@ def latency(colour: str, *, log: bool, log_latency: bool) -> Spec:
         "transform": front,
         "mark": {"type": "line", "interpolate": "step-after", "strokeWidth": 2.5, "aria": False},
         "encoding": {"x": x, "y": y, "color": shade, "detail": {"field": "kind"},
-                     "order": {"field": "itl_ms"}},
+                     "order": {"field": "itl_ms"}, "strokeDash": DASH},
     }  # fmt: skip
     return chart(
         [line, *dots({"x": x, "y": y}, shade, size=36, opacity=0.65)], transform, height=380
@@ -183,11 +184,10 @@ def traces() -> Spec:
     y: Spec = {"field": "w", "type": "quantitative", "title": "power of a GPU (W)",
                "scale": {"zero": True}}  # fmt: skip
     shade = {**series("window of"), "legend": {"columns": 1, "labelLimit": 620}}
-    dash = {"condition": {"test": "datum.kind == 'measured'", "value": [1, 0]}, "value": [5, 4]}
     layers: list[Spec] = [
         {"mark": {"type": "line", "strokeWidth": 1.2},
          "encoding": {"x": x, "y": y, "color": shade, "detail": {"field": "gpu"},
-                      "strokeDash": dash}},
+                      "strokeDash": DASH}},
         {"transform": [{"filter": "isValid(datum.limit)"},
                        {"aggregate": [{"op": "max", "field": "limit", "as": "limit"}],
                         "groupby": ["series"]}],

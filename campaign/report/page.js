@@ -2,9 +2,10 @@
 // Every text of the store enters through textContent; nothing is fetched.
 "use strict";
 (async () => {
-const KINDS = ["measured", "external", "simulated", "estimated", "none"];
+const KINDS = ["measured", "simulated", "estimated", "external", "none"];
+const SIGNS = {external: "□ imported", simulated: "◇ simulated", estimated: "◇ estimated"};
 const FILTERS = [["kind", "Values"], ["model", "Model"], ["board", "Board"], ["engine", "Engine"]];
-const MOST_SERIES = 7, MOST_LINES = 40, MOST_POINTS = 1500, MOST_LISTED = 200, PAGE = 20, FEW = 20, ERRORS = 1;
+const MOST_SERIES = 7, MOST_LINES = 40, MOST_POINTS = 1500, MOST_LISTED = 200, MOST_PRINTED = 12, PAGE = 20, FEW = 20, ERRORS = 1;
 const ENGINE = ["model", "board", "engine", "precision", "variant", "tp"];
 const WORKLOAD = ["in", "out", "load", "decoding"];
 const LINES = [[...ENGINE, ...WORKLOAD, "kind", "protocol"], [...ENGINE, "kind"],
@@ -80,7 +81,14 @@ function ofKind(kind) {
   return `reality = ${quoted(kind === "measured" ? "real" : kind)} and energy_j is not null`;
 }
 
+function imported(rows) {
+  const sources = [...new Set(rows.map(row => row.source.replace(/, simulated there$/, "")))].map(quoted);
+  const some = rows.length <= FEW ? ` and row_id in (${rows.map(row => row.p).join(", ")})` : "";
+  return shell(`select * from evidence where source in (${sources.join(", ")})${some}`);
+}
+
 function command(rows) {
+  if (rows[0].source) return imported(rows);
   const tests = [];
   if (rows.length <= FEW) {
     const wanted = new Set(rows.map(row => `(${row.e}, ${row.p}, ${quoted(row.workload)})`));
@@ -116,7 +124,8 @@ function toldRow(row) {
     ["net of idle", row.net === null ? MISSING : `${written(row.net)} J`],
     ["tokens per second", written(row.tps)], ["TTFT, ITL", `${millis(row.ttft)}, ${millis(row.itl)}`],
     ["values are", `${row.kind}${row.method ? ` (${row.method})` : ""}`],
-    ["replicates", `${row.n} in ${row.sessions} session${row.sessions === 1 ? "" : "s"}`],
+    row.source ? ["source", row.source]
+      : ["replicates", `${row.n} in ${row.sessions} session${row.sessions === 1 ? "" : "s"}`],
     ["marks and reasons", row.words || "none"]]};
 }
 
@@ -130,6 +139,7 @@ function toldGroup(chart, datum, rows) {
   const said = [["median", written(datum.value)],
     ["middle half", `${written(datum.q1 ?? null)} to ${written(datum.q3 ?? null)}`],
     ["of", `${rows.length} configurations`], ["values are", rows[0].kind],
+    ["source", [...new Set(rows.map(row => row.source).filter(Boolean))].join("; ") || MISSING],
     ["marks and reasons", [...words].sort().join("; ") || "none"]];
   if (datum.phase) said.unshift(["phase", datum.phase]);
   return {what: what || datum.series, rows, said: said.filter(([, value]) => !value.startsWith(MISSING))};
@@ -137,7 +147,8 @@ function toldGroup(chart, datum, rows) {
 
 function told(id, datum) {
   const chart = page.charts[id];
-  if (datum.first === undefined) return {what: datum.told ?? datum.series ?? "", rows: [], said: []};
+  if (datum.first === undefined)
+    return {what: datum.told ?? datum.series ?? "", rows: [], said: [], query: chart.query};
   if (datum.first === datum.last && !datum.phase) return toldRow(all[datum.first]);
   const shown = drawn.get(id).rows;
   const rows = shown.filter(row => row.j !== null &&
@@ -145,11 +156,11 @@ function told(id, datum) {
   return toldGroup(chart, datum, rows.length ? rows : [all[datum.first]]);
 }
 
-function card({what, rows, said}) {
+function card({what, rows, said, query}) {
   const list = made("dl", null, {class: "said"});
   for (const [name, value] of said) list.append(made("dt", name), made("dd", value, {dir: "auto"}));
   const parts = [made("p", what, {class: "what", dir: "auto"}), list];
-  if (rows.length) parts.push(made("code", command(rows), {class: "command"}));
+  if (rows.length || query) parts.push(made("code", rows.length ? command(rows) : query, {class: "command"}));
   return parts;
 }
 
@@ -209,24 +220,41 @@ async function drawnAs(figure, id) {
   drawn.set(id, one);
   new ResizeObserver(() => fitted(one)).observe(place);
   const numbers = find(".numbers", figure);
-  numbers?.addEventListener("toggle", () => listed(id));
+  numbers?.addEventListener("toggle", () => listed(id, matchMedia("print").matches ? MOST_PRINTED : MOST_LISTED));
   return one;
 }
 
-function legend({view, figure}) {
+function entry(text, colour) {
+  const item = made("li");
+  if (colour) item.append(made("span", null, {class: "swatch"}));
+  if (colour) item.firstChild.style.background = colour;
+  item.append(made("span", text, {dir: "auto"}));
+  return item;
+}
+
+function series(view) {
   let scale;
-  try { scale = view.scale("color"); } catch { return; }  // a chart of one colour
+  try { scale = view.scale("color"); } catch { return []; }  // a chart of one colour
   const names = scale.domain?.() ?? [];
-  if (typeof scale(names[0]) !== "string" || typeof names[0] !== "string") return;
-  const list = made("ul", null, {class: "legend"});
-  for (const name of names) {
-    const entry = made("li"), swatch = made("span", null, {class: "swatch"});
-    swatch.style.background = scale(name);
-    entry.append(swatch, made("span", name, {dir: "auto"}));
-    list.append(entry);
-  }
+  if (typeof scale(names[0]) !== "string" || typeof names[0] !== "string") return [];
+  return names.map(name => entry(name, scale(name)));
+}
+
+function legend(chart, {view, figure, rows}) {
+  const kinds = chart.rows ? [] : KINDS.filter(kind => SIGNS[kind] && rows.some(row => row.kind === kind && row.j !== null));
+  const entries = [...series(view), ...kinds.map(kind => entry(SIGNS[kind]))];
   find(".legend", figure)?.remove();
+  if (!entries.length) return;
+  const list = made("ul", null, {class: "legend"});
+  list.append(...entries);
   find(".chart", figure).before(list);
+}
+
+function emptied({view, figure, place}) {
+  const bare = !marks(view).length;
+  place.hidden = bare;
+  find(".empty", figure)?.remove();
+  if (bare) place.after(made("p", "No row that the filters leave has this.", {class: "empty"}));
 }
 
 function fitted({view, place}) {
@@ -238,8 +266,10 @@ async function redrawn(id, rows) {
   const chart = page.charts[id], one = drawn.get(id);
   const kind = KINDS.find(name => rows.some(row => row.kind === name && row.j !== null));
   one.rows = chart.rows ?? (chart.one_kind ? rows.filter(row => row.kind === kind) : rows);
+  one.place.hidden = false;  // or it has no width
   await one.view.width(Math.floor(one.place.clientWidth) || 640).data("points", one.rows).runAsync();
-  legend(one);
+  legend(chart, one);
+  if (!chart.rows) emptied(one);
   const svg = find("svg", one.place);
   svg.setAttribute("role", "img");
   svg.setAttribute("aria-label", `Chart: ${find("h3", one.figure).textContent}`);
@@ -257,7 +287,7 @@ function marks(view) {
   return [...found.values()];
 }
 
-function listed(id) {
+function listed(id, most = MOST_LISTED) {
   const {view, figure} = drawn.get(id), numbers = find(".numbers", figure);
   if (!numbers?.open) return;
   const table = made("table"), head = made("tr"), data = marks(view);
@@ -265,7 +295,7 @@ function listed(id) {
     head.append(made("th", name, {scope: "col", class: ["what", "values are", "query"].includes(name) ? "" : "n"}));
   table.append(made("thead"), made("tbody"));
   table.tHead.append(head);
-  for (const datum of data.slice(0, MOST_LISTED)) {
+  for (const datum of data.slice(0, most)) {
     const said = told(id, datum), row = made("tr");
     const what = datum.first === datum.last && said.rows.length === 1
       ? `${said.what}, ${said.said[0][1]}, ${said.rows[0].workload}` : [said.what, datum.phase].filter(Boolean).join(", ");
@@ -278,8 +308,8 @@ function listed(id) {
     row.lastChild.append(ask);
     table.tBodies[0].append(row);
   }
-  const note = data.length > MOST_LISTED
-    ? [made("p", `The first ${MOST_LISTED} of ${data.length}; the list below has every configuration.`, {class: "note"})] : [];
+  const note = data.length > most
+    ? [made("p", `The first ${most} of ${data.length}; the list below has every configuration.`, {class: "note"})] : [];
   find(".scroll", numbers).replaceChildren(table, ...note);
 }
 
@@ -333,7 +363,8 @@ function filters(form) {
     form.append(picker(name, title, names, first));
   }
   const label = made("label", "Colour "), select = made("select");
-  for (const name of ["board", "model", "engine", "precision", "decoding"]) {
+  for (const name of ["board", "model", "engine", "precision", "decoding", "source"]) {
+    if (name === "source" && !all.some(row => row.source)) continue;
     const option = made("option", name, {value: name});
     option.selected = name === colour;
     select.append(option);
@@ -409,6 +440,17 @@ function csv() {
   link.click();
   setTimeout(() => URL.revokeObjectURL(link.href), 1000);
 }
+
+// ---- on paper -----------------------------------------------------------------------------
+function printed(open) {
+  for (const numbers of document.querySelectorAll("details.numbers")) {
+    if (open) numbers.dataset.was = String(numbers.open);
+    numbers.open = open || numbers.dataset.was === "true";
+    listed(numbers.closest("figure").dataset.chart, open ? MOST_PRINTED : MOST_LISTED);
+  }
+}
+addEventListener("beforeprint", () => printed(true));
+addEventListener("afterprint", () => printed(false));
 
 // ---- all of it ----------------------------------------------------------------------------
 async function show() {

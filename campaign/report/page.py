@@ -69,6 +69,7 @@ def _charts(report: Report) -> dict[str, object]:
                 "rows": chart.rows,
                 "by": list(chart.by),
                 "one_kind": chart.one_kind,
+                "query": chart.query,
             }
             for chart in charts
         },

@@ -37,18 +37,21 @@ POINTS = (("i",), (*ENGINE, "batch", "kind"), ("model", "board", "engine", "batc
 
 def points(cells: Iterable[Cell]) -> list[Point]:
     """Return the points of cells, in their order; `i` counts them."""
-    found = [_point(number, cell) for number, cell in enumerate(cells)]
+    return [_point(number, cell) for number, cell in enumerate(cells)]
+
+
+def bin_lengths(own: Sequence[Point], imported: Sequence[Point]) -> None:
+    """Add to each point the groups of its lengths: those that own points have decide for all."""
     for name in ("in", "out"):
-        _binned(found, name)
-    return found
+        lengths = {point[name] for point in own or imported}
+        kept = lengths if len(lengths) <= MOST_LENGTHS else set()
+        for point in (*own, *imported):
+            point[f"{name}_bin"] = point[name] if point[name] in kept else _power(point[name])
 
 
-def _binned(points: Sequence[Point], name: str) -> None:
-    """Add the group of a length: itself, or the power of two below where there are many."""
-    many = len({point[name] for point in points}) > MOST_LENGTHS
-    for point in points:
-        tokens = int(str(point[name]))
-        point[f"{name}_bin"] = 1 << (tokens.bit_length() - 1) if many else tokens
+def _power(tokens: object) -> int | None:
+    """Return the power of two at or below a length."""
+    return 1 << (tokens.bit_length() - 1) if isinstance(tokens, int) else None
 
 
 def _point(number: int, cell: Cell) -> Point:
@@ -70,9 +73,9 @@ def _point(number: int, cell: Cell) -> Point:
         "batch": row["batch_size"],
         **_energy(cell),
         **_phases(cell),
-        "ttft": _short(row["ttft_s"]),
-        "itl": _short(row["itl_s"]),
-        "tps": _short(row["output_tokens_per_s"]),
+        "ttft": short(row["ttft_s"]),
+        "itl": short(row["itl_s"]),
+        "tps": short(row["output_tokens_per_s"]),
         "n": row["replicates"],
         "sessions": row["sessions"],
         "method": row["energy_method"] or row["estimate_method"],
@@ -81,6 +84,7 @@ def _point(number: int, cell: Cell) -> Point:
         "e": row["engine_id"],
         "p": row["protocol_id"],
         "v": row["backend_version"],
+        "source": "",
     }
 
 
@@ -90,12 +94,12 @@ def _energy(cell: Cell) -> Point:
     width = cell.row["joules_per_output_token_within_session_half_width"]
     apart = cell.row["sessions"] == cell.row["replicates"] > 1
     return {
-        "j": _short(cell.joules),
-        "hw": None if cell.interval is None else _short(cell.interval.half_width),
+        "j": short(cell.joules),
+        "hw": None if cell.interval is None else short(cell.interval.half_width),
         "basis": None if cell.interval is None else str(cell.interval.basis),
-        "net": None if cell.kind is Kind.NONE else _short(cell.row["net_joules_per_output_token"]),
-        "within": _short(width / cell.joules) if width and cell.joules else None,
-        "between": _short(deviation / cell.joules) if deviation and cell.joules and apart else None,
+        "net": None if cell.kind is Kind.NONE else short(cell.row["net_joules_per_output_token"]),
+        "within": short(width / cell.joules) if width and cell.joules else None,
+        "between": short(deviation / cell.joules) if deviation and cell.joules and apart else None,
     }
 
 
@@ -104,11 +108,11 @@ def _phases(cell: Cell) -> Point:
     phases, whole = cell.phases, sum(joules for joules, _ in cell.phases.values())
     shares = {"pf_share": "prefill", "mx_share": "mixed", "de_share": "decode"}
     told: Point = {
-        name: _short(phases[phase][0] / whole) if phase in phases else None
+        name: short(phases[phase][0] / whole) if phase in phases else None
         for name, phase in shares.items()
     }
     for name, phase in (("pf", "prefill"), ("de", "decode")):
-        told[name] = _short(phases[phase][1]) if phase in phases else None
+        told[name] = short(phases[phase][1]) if phase in phases else None
     return told
 
 
@@ -123,7 +127,8 @@ def _load(cell: Cell) -> str:
     return ", ".join(words)
 
 
-def _short(value: float | None) -> float | None:
+def short(value: float | None) -> float | None:
+    """Return a number with the digits that the page carries."""
     if value is None or not math.isfinite(value):
         return None
     return float(f"{value:.{DIGITS}g}")

@@ -9,24 +9,25 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from campaign.analysis.claims.claim import load_claims
+from campaign.analysis.claims.computed import Beside
 from campaign.analysis.claims.judging import Judged, judge
 from campaign.analysis.claims.shapes import sizes_of
-from campaign.report.build import Section
+from campaign.analysis.predictor.saved import Predictor
+from campaign.report.sections import Section
 from campaign.report.tables import Table
 from campaign.tabular import MISSING
-from db.claims import counted
+from db.claims import Counted
 from db.records import Reality
-from db.store import Store
 
 COLUMNS = ("what it says", "paper", "paper's figure", "ours", "95 % interval", "it contains",
            "rows", "verdict")  # fmt: skip
 
 
-def reproduction(store: Store, campaign: str | None) -> Iterator[Section]:
-    """Yield the section, where there is a claim that the rows of the campaign can be judged on."""
-    with counted(store, campaign) as rows:
-        rows.tell_shapes(sizes_of)
-        judged = [judge(claim, rows) for claim in load_claims()]
+def reproduction(rows: Counted, predictor: Predictor | None = None) -> Iterator[Section]:
+    """Yield the section, where there is a claim that these rows, or a study, can be judged on."""
+    rows.tell_shapes(sizes_of)
+    beside = Beside(findings=None if predictor is None else predictor.findings)
+    judged = [judge(claim, rows, beside) for claim in load_claims()]
     told = [line for one in judged for line in _line(one)]
     if not told:
         return
@@ -59,5 +60,5 @@ def _line(one: Judged) -> Iterator[tuple[str, ...]]:
         f"{evidence.figure:.4g}{unit}",
         MISSING if low is None or high is None else f"{low:.4g} to {high:.4g}",
         evidence.contains or MISSING,
-        f"{len(evidence.attempts):,}", f"{one.verdict}{simulated}",
+        f"{len(evidence.attempts) or evidence.points:,}", f"{one.verdict}{simulated}",
     )  # fmt: skip

@@ -16,7 +16,14 @@ PALETTE = (
 )  # fmt: skip
 #: Phases: prefill, mixed, decode.
 PHASES = ("#E69F00", "#8A8F98", "#0072B2")
-SOLID = "datum.kind == 'measured' || datum.kind == 'external'"
+SOLID = "datum.kind == 'measured'"
+#: Lines are dashed but where they were measured.
+DASH = {"condition": {"test": SOLID, "value": [1, 0]}, "value": [5, 4]}
+#: Marks of what was not measured here: a square where others did, a diamond where nobody did.
+HOLLOW = {
+    "square": "datum.kind == 'external'",
+    "diamond": "datum.kind != 'measured' && datum.kind != 'external'",
+}
 ENERGY = "energy per output token (J)"
 
 #: A power of ten, or zero: its line of the grid is the stronger one.
@@ -85,6 +92,11 @@ def medians(field: str, by: Sequence[str], where: str = "true") -> list[Spec]:
     ]  # fmt: skip
 
 
+def known(*fields: str) -> str:
+    """Return the test that a row says something of these fields; imported ones may not."""
+    return " && ".join(f"isValid(datum.{field}) && datum.{field} !== ''" for field in fields)
+
+
 def scaled(field: str, title: str, *, log: bool, **more: object) -> Spec:
     """Return a quantitative encoding; logarithmic where decades are spanned."""
     scale: Spec = {"type": "log", "nice": False, "padding": 8} if log else {"zero": True}
@@ -94,7 +106,7 @@ def scaled(field: str, title: str, *, log: bool, **more: object) -> Spec:
             **more}  # fmt: skip
 
 
-def sizes(batches: Sequence[int]) -> Spec:
+def sizes(batches: Sequence[float]) -> Spec:
     """Return the encoding of the batch size; where they are few, those that occur on its axis."""
     axis: Spec = {"format": "~g", "grid": False}
     axis |= {"values": list(batches)} if len(batches) <= MOST_TICKS else {"tickCount": 8}
@@ -114,14 +126,14 @@ def series(title: str) -> Spec:
 
 
 def dots(encoding: Spec, colour: Spec, **mark: object) -> list[Spec]:
-    """Return points: filled where they were measured, hollow where they were not."""
-    told = {"tooltip": {"content": "data"}, **mark}
+    """Return points: filled where they were measured, hollow where others did or nobody."""
+    told = {"type": "point", "tooltip": {"content": "data"}, **mark}
+    marks: list[tuple[str, Spec]] = [(SOLID, {"filled": True})]
+    marks += [(test, {"filled": False, "shape": shape}) for shape, test in HOLLOW.items()]
     return [
-        {"transform": [{"filter": SOLID}], "mark": {"type": "point", "filled": True, **told},
-         "encoding": {**encoding, "color": colour}},
-        {"transform": [{"filter": f"!({SOLID})"}],
-         "mark": {"type": "point", "filled": False, "shape": "diamond", **told},
-         "encoding": {**encoding, "color": colour}},
+        {"transform": [{"filter": test}], "mark": {**told, **form},
+         "encoding": {**encoding, "color": colour}}
+        for test, form in marks
     ]  # fmt: skip
 
 

@@ -43,7 +43,7 @@ def compiled(spec: Spec) -> Spec:
 
     whole = cast("Spec", vl_convert.vegalite_to_vega(json.dumps(spec)))
     legends = cast("list[Spec]", whole.get("legends", []))
-    return {**whole, "legends": [one for one in legends if one.get("type") == "gradient"]}
+    return {**whole, "legends": [one for one in legends if "gradientLength" in one]}
 
 
 def svg(spec: Spec, rows: Sequence[Point]) -> str:

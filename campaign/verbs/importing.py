@@ -1,7 +1,8 @@
-"""The verb `import`: rows that others measured, from CSV or Parquet, into the store.
+"""The verb `import`: rows that others measured, from CSV or Parquet, into the store and out again.
 
 Owns its words and what it says. A row is checked before the store is opened; all go in together
-or none. They are external whatever the file calls them, and never enter a comparison unasked.
+or none. They are external whatever the file calls them, and never enter a comparison unasked. What
+is removed is a whole source, named twice.
 """
 
 from __future__ import annotations
@@ -19,11 +20,13 @@ from campaign.analysis.mapping import shipped
 from campaign.analysis.rows import RowsRead, read_file, records, told
 from campaign.catalogue.catalog import load_catalog
 from campaign.configuration.config import load
-from campaign.storeroom import split
+from campaign.configuration.reader import nearest
+from campaign.storeroom import existing, place, split
 from campaign.tabular import count_of, say, write_json
 from db.errors import ConfigError
-from db.external import named, write_external
+from db.external import named, remove, sources, write_external
 from db.place import Place, opened
+from db.standing import snapshot
 
 NAME = re.compile(r"[A-Za-z0-9][\w.-]{0,62}", re.ASCII)
 #: So many models without an architecture are named.
@@ -59,20 +62,30 @@ class Import:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the file, whose it is, and what to do with bad rows."""
-    parser.usage = "campaign import FILE.csv|FILE.parquet --source NAME [options] [store overrides]"
+    parser.usage = (
+        "campaign import FILE.csv|FILE.parquet --source NAME [options] [store overrides]\n"
+        "       campaign import --remove NAME --confirm NAME [store overrides]"
+    )
     parser.epilog = "The columns, and how a mapping is written: docs/import.md."
-    parser.add_argument("--source", metavar="NAME", required=True, help="who measured the rows")
+    parser.add_argument("--source", metavar="NAME", help="who measured the rows")
     names = ", ".join(shipped())
     parser.add_argument("--map", metavar="MAPPING", help=f"{names}, or a YAML file of your own")
     parser.add_argument("--dry-run", action="store_true", help="check the file, write nothing")
     parser.add_argument("--skip-bad", action="store_true", help="import the rows that are good")
+    parser.add_argument("--remove", metavar="NAME", help="take every row of this source back out")
+    parser.add_argument("--confirm", metavar="NAME", help="its name once more, or nothing is done")
 
 
 def main(args: argparse.Namespace) -> int:
-    """Import one file; returns 0."""
+    """Import one file, or remove what was imported; returns 0."""
     words, overrides = split(args.overrides)
+    if args.remove is not None:
+        return _remove(args, words, overrides)
     if len(words) != 1:
         raise ConfigError(f"import takes one FILE, not {len(words)}")
+    if args.source is None or args.confirm is not None:
+        wrong = "--source NAME is needed" if args.source is None else "--confirm is for --remove"
+        raise ConfigError(f"import FILE: {wrong}")
     if not NAME.fullmatch(args.source):
         raise ConfigError(
             f"--source {args.source!r} is no name; use letters, digits, '-', '_' and '.'"
@@ -89,8 +102,8 @@ def main(args: argparse.Namespace) -> int:
     found = list(_rows(path, args.source, read))
     written = None
     if not args.dry_run:
-        place = Place(url=settings.store.url, folder=settings.store.path)
-        with opened(place) as store:
+        where = Place(url=settings.store.url, folder=settings.store.path)
+        with opened(where) as store:
             written = store.store.retrying(partial(write_external, found=found))
     repeated = len(found) - len({row["digest"] for row in found})
     done = Import(path=path, source=args.source, read=read, repeated=repeated, written=written)
@@ -98,6 +111,30 @@ def main(args: argparse.Namespace) -> int:
         say(line)
     if args.json:
         write_json(_data(done))
+    return 0
+
+
+def _remove(args: argparse.Namespace, words: list[str], overrides: list[str]) -> int:
+    """Take a source out of the store, if it was named twice. Raises ConfigError."""
+    name = args.remove
+    if words or args.source or args.map or args.dry_run or args.skip_bad:
+        raise ConfigError("import --remove NAME takes --confirm NAME and nothing else")
+    with existing(place(overrides)) as store:
+        with snapshot(store.store) as connection:
+            known = sources(connection)
+        if name not in known:
+            fix = nearest(name, known) if known else "; nothing was imported yet"
+            raise ConfigError(f"--remove {name}: no imported source is called so{fix}")
+        if args.confirm != name:
+            rows = count_of(known[name], "row")
+            raise ConfigError(
+                f"--remove {name}: {rows} would go for good, nothing was done; to do it, say "
+                f"--remove {name} --confirm {name}"
+            )
+        removed = store.store.retrying(partial(remove, source=name))
+    say(f"{name}: {count_of(removed, 'row')} removed")
+    if args.json:
+        write_json({"source": name, "removed": removed})
     return 0
 
 

@@ -54,10 +54,10 @@ def main(args: argparse.Namespace) -> int:
 
 def answered(predictor: Predictor, inputs: Inputs, way: str) -> Iterator[Answer]:
     """Yield the prediction of each point, in order."""
-    around = predictor.intervals[way]
     joules, roofline = predictor.predict(inputs, way), inputs.roofline_j
     for at, point in enumerate(inputs.points):
         value = float(joules[at])
+        kind, around, lacking = predictor.around(point, way)
         yield {
             "row": at + 1,
             "model": point.model,
@@ -67,10 +67,14 @@ def answered(predictor: Predictor, inputs: Inputs, way: str) -> Iterator[Answer]
             "high": value * around.factor,
             "level": around.level,
             "promised_level": around.promised,
+            "interval_for": kind,
             "roofline_j_per_output_token": float(roofline[at]),
             "sizes_from": point.build.origin,
             "filled_in": list(point.gaps),
-            "warnings": predictor.ranges.outside(inputs.features[at].tolist(), point),
+            "warnings": [
+                *predictor.ranges.outside(inputs.features[at].tolist(), point),
+                *(f"no interval for a {one} never seen: the rows are of one" for one in lacking),
+            ],
         }
 
 

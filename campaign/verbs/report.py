@@ -8,22 +8,17 @@ from __future__ import annotations
 import argparse
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
-from campaign.report.build import Answers, Report, built
-from campaign.report.reproduction import reproduction
-from campaign.report.scrub import Scrub
-from campaign.storeroom import chosen, existing, place, split
+from campaign.analysis.predictor.saved import read
+from campaign.report.build import Report
+from campaign.report.gathered import Wanted, gathered
+from campaign.storeroom import place, split
 from campaign.tabular import count_of, say, write_json
 from campaign.verbs.analyses.written import written
 from db.errors import ConfigError
-from db.place import Place
-from db.reporting import answers, names_to_hide
-from db.standing import campaigns, snapshot
 
 DEFAULT = Path("report.html")
 STDOUT = "-"
@@ -40,6 +35,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--public", action="store_true", help="without hosts, users and paths; UUIDs hashed"
     )
     parser.add_argument("--format", choices=["html", "md"], default="html", help="default: html")
+    parser.add_argument(
+        "--model-dir",
+        type=Path,
+        metavar="DIR",
+        help="show this predictor, which `analyze predictor --save` wrote",
+    )
+    parser.add_argument(
+        "--source",
+        metavar="NAME",
+        help="imported rows to show, * is all; without --campaign all of them are",
+    )
     parser.add_argument("--figures", metavar="DIR", help="also draw the charts there, SVG and PNG")
     parser.add_argument("-o", "--output", metavar="FILE", help="file to write")
 
@@ -53,7 +59,10 @@ def main(args: argparse.Namespace) -> int:
     if path is None and args.json:
         raise ConfigError("--json tells of the file on stdout: name another place with -o FILE")
     figures = None if args.figures is None else _folder(Path(args.figures).expanduser())
-    report = _asked(place(overrides), args.campaign, public=args.public)
+    predictor = None if args.model_dir is None else read(args.model_dir.expanduser())
+    report = gathered(place(overrides), Wanted(
+        campaign=args.campaign, source=args.source, public=args.public, predictor=predictor,
+    ))  # fmt: skip
     if path is None:
         sys.stdout.write(_text(report, args.format))
     else:
@@ -92,28 +101,6 @@ def _probe(folder: Path, named: str) -> None:
             file.write(b"campaign")
     except OSError as error:
         raise ConfigError(f"{named} cannot be written: {error.strerror}") from error
-
-
-def _asked(where: Place, campaign: str | None, *, public: bool) -> Report:
-    """Return the report of a store at one moment."""
-    with existing(where) as store, snapshot(store.store) as connection:
-        chosen(campaigns(connection), campaign)
-        found: Answers = answers(connection, campaign)
-        hidden = names_to_hide(connection)
-        beside = list(reproduction(store.store, campaign))
-    name: object = campaign
-    if public:
-        scrub = Scrub(hidden)
-        found = {query: _scrubbed(scrub, rows) for query, rows in found.items()}
-        name = scrub(campaign)
-    return built(
-        found, campaign=None if name is None else str(name), made_at=datetime.now(UTC),
-        public=public, beside=beside,
-    )  # fmt: skip
-
-
-def _scrubbed(scrub: Scrub, rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    return [{name: scrub(value) for name, value in row.items()} for row in rows]
 
 
 def _text(report: Report, form: str) -> str:

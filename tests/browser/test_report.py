@@ -21,6 +21,7 @@ pytestmark = pytest.mark.store
 
 SIZES = {"desk": (1280, 900), "tablet": (820, 1100), "phone": (390, 844)}
 HOSTILE = "<img src=x onerror=alert(1)>'\"`$(id)\\ " + "long-name-" * 30
+EXCERPT = Path(__file__).resolve().parents[1] / "data" / "mlenergy_v3_excerpt.csv"
 READY = "document.documentElement.dataset.shown !== undefined"
 
 
@@ -62,6 +63,16 @@ def report(store: Store, public_tmp: Path) -> Path:
     path = public_tmp / "report.html"
     words = ["report", "--campaign", "boards", "-o", str(path), f"store.url='{store.url}'"]
     assert main(words) == 0
+    return path
+
+
+@pytest.fixture(scope="module")
+def others(store: Store, report: Path, public_tmp: Path) -> Path:
+    """The same, of a store that rows of others were imported into after the first report."""
+    words = [str(EXCERPT), "--source", "mlenergy", "--map", "mlenergy_v3"]
+    assert main(["import", *words, f"store.url='{store.url}'"]) == 0
+    path = public_tmp / "others.html"
+    assert main(["report", "-o", str(path), f"store.url='{store.url}'"]) == 0
     return path
 
 
@@ -130,6 +141,69 @@ def test_simulated_rows_are_hollow_and_come_only_when_asked_for(
         shown.shows(8)
         assert shown.count(hollow) == 1
         assert shown.count("#chart-batch .mark-symbol path") == 8
+
+
+def test_imported_rows_are_squares_and_come_only_when_asked_for(
+    others: Path, store: Store, opened: Callable[..., Any]
+) -> None:
+    marks = "#chart-batch .mark-symbol path"
+    with opened(others) as shown:
+        before = shown.count(marks)
+        assert "imported" not in shown.text("#chart-batch")
+        shown.page.locator(".pick summary", has_text="Values").click()
+        shown.page.locator(".pick[open]").get_by_label("measured").uncheck()
+        shown.page.locator(".pick[open]").get_by_label("external").check()
+        shown.shows(30)
+        hollow = f"{marks}[fill='transparent'], {marks}[fill='none']"
+        assert shown.count(marks) == shown.count(hollow) > 0
+        assert "□ imported" in shown.text("#chart-batch .legend")
+        shown.page.keyboard.press("Escape")
+        shown.page.locator("#all tbody tr").first.click()
+        assert "mlenergy" in shown.text("#pinned .said")
+        assert shown.said == []
+        sql = shlex.split(shown.text("#pinned .command"))[2]
+    assert before == 7
+    with store.begin() as connection:
+        (row,) = connection.exec_driver_sql(sql.replace("%", "%%")).mappings()
+    assert (row["source"], row["reality"]) == ("mlenergy", "external")
+
+
+def test_what_filters_leave_alone_says_so(others: Path, opened: Callable[..., Any]) -> None:
+    with opened(others) as shown:
+        for place in ("#findings h2", "#coverage h2", "#validity h2", "#imported h2"):
+            assert "all rows, not filtered" in shown.text(place)
+        assert "all rows, not filtered" in shown.text("#chart-ratios h3")
+        assert "not filtered" not in shown.text("#energy h2")
+        findings = shown.text("#findings")
+        shown.page.locator(".pick summary", has_text="Model").click()
+        shown.page.locator(".pick[open]").get_by_role("button", name="None").click()
+        shown.shows(0)
+        assert shown.text("#findings") == findings
+        assert "No row that the filters leave has this" in shown.text("#chart-batch")
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_it_prints_on_white_with_its_numbers_and_nothing_cut_off(
+    scheme: str, others: Path, opened: Callable[..., Any]
+) -> None:
+    """A4 less its margins is 184 mm wide: 695 pixels."""
+    with opened(others, "desk", scheme) as shown:
+        shown.page.set_viewport_size({"width": 695, "height": 1000})
+        shown.page.emulate_media(media="print", color_scheme=scheme)
+        shown.value("dispatchEvent(new Event('beforeprint'))")
+        colours = "getComputedStyle(document.body)"
+        assert shown.value(f"{colours}.backgroundColor") == "rgb(255, 255, 255)"
+        assert shown.value(f"{colours}.color") == "rgb(0, 0, 0)"
+        assert shown.count("details.numbers:not([open])") == 0
+        assert shown.count("#chart-batch details tbody tr") == 7
+        wide = shown.value(
+            "[...document.querySelectorAll('main *')].filter(one => "
+            "one.getBoundingClientRect().right > innerWidth + 1).map(one => one.outerHTML)"
+        )
+        assert wide == []
+        shown.value("dispatchEvent(new Event('afterprint'))")
+        assert shown.count("details.numbers[open]") == 0
+        assert shown.page.pdf(format="A4").startswith(b"%PDF")
 
 
 def test_a_mark_tells_its_value_and_the_query_that_gives_it(

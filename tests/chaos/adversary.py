@@ -331,7 +331,9 @@ class Adversary:
             if noun == "raylet":  # its node is dying: the driver follows, if it does not end itself
                 self._doomed[host.process] = time.monotonic() + self._chance.uniform(1.0, 10.0)
             return self._signal(target, signal.SIGKILL)
-        pause_s = self._chance.uniform(0.25, 4.0) * self._goal.lease_s
+        # Who has a result in hand sleeps until others have its task, and wakes up to write it.
+        least = 2.0 if noun == "actor" and host.point == "measured" else 0.25
+        pause_s = self._chance.uniform(least, 4.0) * self._goal.lease_s
         self._paused[target] = time.monotonic() + pause_s, host
         for other in self._hosts:  # who goes on takes over what the paused one holds
             if other is not host and other.is_armed and noun == "actor":

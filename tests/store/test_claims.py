@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 
+import numpy as np
 import pytest
 
 from campaign.analysis.claims.claim import Claim, load_claims
+from campaign.analysis.claims.computed import Beside
 from campaign.analysis.claims.judging import Judged, Verdict, judge
 from campaign.analysis.claims.shapes import sizes_of
+from campaign.analysis.sweet_spots.forms import SIX
+from campaign.analysis.workloads.traffic import OUTPUTS, READINGS
 from campaign.catalogue.catalog import load_catalog
 from campaign.cli import main
 from db.claims import Counted, counted
@@ -20,9 +25,11 @@ from db.records import EngineSpec, Reality, Weights, Workload
 from db.store import Store
 from tests.store.measured import Row, insert
 from tests.store.world import World, ground
+from workers.workloads.traces import read_trace
 
 pytestmark = pytest.mark.store
 
+TRACE = Path(__file__).resolve().parents[1] / "data" / "traces" / "azure_2023_conv_30.csv"
 CLAIMS = {claim.id: claim for claim in load_claims()}
 LLAMA = "meta-llama/Llama-3.1-8B"
 #: Five roots of arXiv:2511.05597, for claims that want a mean over models.
@@ -67,10 +74,10 @@ def row(
     )
 
 
-def verdict_on(store: Store, claim: str) -> Judged:
+def verdict_on(store: Store, claim: str, beside: Beside | None = None) -> Judged:
     with counted(store, None) as rows:
         rows.tell_shapes(sizes_of)
-        return judge(CLAIMS[claim], rows)
+        return judge(CLAIMS[claim], rows, beside)
 
 
 # ---- worlds in which a claim holds, but for a factor -------------------------------------------
@@ -334,6 +341,126 @@ def test_an_interval_that_is_too_wide_decides_nothing(empty: Store) -> None:
     judged = verdict_on(empty, "two_boards_energy")
     assert judged.verdict is Verdict.NOT_MEASURED
     assert "too wide" in judged.why
+
+
+# ---- claims that an analysis answers -----------------------------------------------------------
+
+LENGTHS = (64, 128, 256, 512, 1024, 2048, 4096)
+#: Joules of a request by its lengths, in the six-term form: its best lengths lie inside the grid.
+THETA = np.array([2e-2, 3e-8, 6e-7, 2e-3, 4e-7, 0.5])
+
+
+def grid(joules: Callable[[float, float], float], backend: str = "tensorrt_llm") -> list[Row]:
+    """Return the grid of lengths, on three engines."""
+    return [
+        row(engine(model, "h100-sxm-80gb", backend=backend), i, o, 8, joules(i, o))
+        for model in FIVE[:3]
+        for i in LENGTHS
+        for o in LENGTHS
+    ]
+
+
+def six_terms(n_in: float, n_out: float) -> float:
+    return float(SIX.energy_j(THETA, np.array([n_in]), np.array([n_out]))[0])
+
+
+def uneven(n_in: float, n_out: float) -> float:
+    """Joules of which every other length is a fifth dearer: no smooth form follows them."""
+    return six_terms(n_in, n_out) * (1.2 if LENGTHS.index(int(n_out)) % 2 else 0.8)
+
+
+def dipped(n_in: float, n_out: float) -> float:
+    """Joules with a dip at one length, which the smooth form's optimum misses."""
+    return six_terms(n_in, n_out) * (0.7 if n_out == 256 else 1.0)
+
+
+@pytest.mark.parametrize(
+    ("claim", "holds", "fails"),
+    [
+        ("six_terms_mape", six_terms, uneven),
+        ("optimum_formula", six_terms, dipped),
+        ("linear_form_is_wrong", six_terms, lambda i, o: (0.5 + 1e-3 * i + 2e-2 * o)
+         * (1.01 if LENGTHS.index(int(i)) % 2 else 0.99)),
+    ],
+)  # fmt: skip
+def test_a_claim_about_lengths_is_answered_by_the_fit(
+    empty: Store, claim: str, holds: Callable, fails: Callable
+) -> None:
+    insert(empty, "holds", grid(holds))
+    judged = verdict_on(empty, claim)
+    assert (judged.verdict, judged.why) == (Verdict.CONFIRMED, "")
+    assert judged.evidence is not None
+    assert (judged.evidence.points, len(judged.evidence.attempts)) == (3, 147)
+    World(empty)
+    insert(empty, "fails", grid(fails))
+    assert verdict_on(empty, claim).verdict is Verdict.DIFFERS
+
+
+def test_too_few_lengths_say_what_is_there_and_another_engine_is_not_compared(
+    empty: Store,
+) -> None:
+    insert(empty, "few", grid(six_terms)[:3])
+    judged = verdict_on(empty, "six_terms_mape")
+    assert judged.verdict is Verdict.NOT_MEASURED
+    assert judged.why.endswith("there are 3 rows in 1 of these, 3 pairs at most")
+    World(empty)
+    insert(empty, "vllm", grid(six_terms, "vllm"))
+    assert verdict_on(empty, "six_terms_mape").verdict is Verdict.NOT_COMPARABLE
+
+
+def traced(ratio: float, outputs: Sequence[int] = OUTPUTS) -> list[Row]:
+    return [
+        row(engine(LLAMA, "rtx-a6000", backend=backend), i, o, 4, (i + 10 * o) * times)
+        for backend, times in (("transformers", 1.0), ("vllm", ratio))
+        for i in READINGS["printed"]
+        for o in outputs
+    ]
+
+
+def test_a_saving_on_a_trace_is_computed_from_its_bins(empty: Store) -> None:
+    beside = Beside(traces={"azure_chat_saving": read_trace(TRACE)})
+    assert "--trace azure_chat_saving=TRACE" in verdict_on(empty, "azure_chat_saving").why
+    insert(empty, "holds", traced(1 - 0.7218))
+    judged = verdict_on(empty, "azure_chat_saving", beside)
+    assert judged.verdict is Verdict.CONFIRMED
+    assert judged.evidence is not None
+    assert judged.evidence.figure == pytest.approx(72.18, rel=1e-6)
+    World(empty)
+    insert(empty, "fails", traced(0.9))
+    assert verdict_on(empty, "azure_chat_saving", beside).verdict is Verdict.DIFFERS
+    World(empty)
+    insert(empty, "short", traced(1 - 0.7218, OUTPUTS[:3]))
+    judged = verdict_on(empty, "azure_chat_saving", beside)
+    assert judged.verdict is Verdict.NOT_MEASURED
+    assert "24 rows of vllm with joules for " in judged.why
+
+
+def found(r2: float, realities: Mapping[str, int]) -> Beside:
+    scores = {"random_forest": {"r2_correlation": r2, "r2_correlation_sd": 0.01}}
+    return Beside(findings={
+        "rows": {"rows": 900, "realities": realities},
+        "cross_validation": {"regressors": scores},
+    })  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("beside", "verdict"),
+    [
+        (None, Verdict.NOT_MEASURED),
+        (found(0.97, {"real": 900}), Verdict.CONFIRMED),
+        (found(0.8, {"simulated": 900}), Verdict.DIFFERS),
+        (found(0.97, {"external": 900}), Verdict.NOT_COMPARABLE),
+        (found(0.97, {"real": 800, "simulated": 100}), Verdict.NOT_COMPARABLE),
+    ],
+)
+def test_a_claim_about_predictors_is_answered_by_a_saved_one(
+    empty: Store, beside: Beside | None, verdict: Verdict
+) -> None:
+    judged = verdict_on(empty, "forest_cv_r2", beside)
+    assert judged.verdict is verdict
+    assert (judged.evidence is None) == (beside is None)
+    assert "--model-dir" in judged.why or beside is not None
+    assert verdict_on(empty, "held_out_model_mape", beside).verdict is Verdict.NOT_MEASURED
 
 
 # ---- the claims themselves, and the verb -------------------------------------------------------

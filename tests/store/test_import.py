@@ -181,6 +181,44 @@ def test_read_gives_the_rows_of_a_store(mine: Filled) -> None:
         campaign.read(store="/nowhere")
 
 
+def test_a_source_named_twice_is_taken_out_again_and_no_other(
+    other: Store, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for source in ("lab", "labs"):
+        assert main(["import", str(EXCERPT), "--source", source, "--map", "mlenergy_v3",
+                     here(other)]) == 0  # fmt: skip
+    for words, told in (
+        (["--remove", "lab"], "30 rows would go for good, nothing was done"),
+        (["--remove", "lab", "--confirm", "labs"], "say --remove lab --confirm lab"),
+        (["--remove", "la", "--confirm", "la"], "no imported source is called so"),
+        (["--remove", "lab", "--confirm", "lab", str(EXCERPT)], "and nothing else"),
+    ):
+        capsys.readouterr()
+        assert main(["import", *words, here(other)]) == 2
+        said = capsys.readouterr().err
+        assert told in said
+        assert said.count("\n") == 1
+    assert count(other, "external_rows") == 60
+    assert main(["import", "--remove", "lab", "--confirm", "lab", here(other)]) == 0
+    assert "lab: 30 rows removed" in capsys.readouterr().err
+    with other.begin() as connection:
+        assert sources(connection) == {"labs": 30}
+
+
+def test_a_precision_that_a_mapping_does_not_know_is_refused_with_its_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "rows.csv"
+    lines = EXCERPT.read_text(encoding="utf-8").splitlines()
+    at = next(n for n, line in enumerate(lines) if ",fp8," in line)
+    lines[at] = lines[at].replace(",fp8,", ",nvfp4,")
+    file.write_text("\n".join(lines), encoding="utf-8")
+    assert main(["import", str(file), "--source", "lab", "--map", "mlenergy_v3", "--dry-run"]) == 2
+    said = capsys.readouterr().err
+    assert f"line {at + 1}: weight_precision 'nvfp4' is in no value of the mapping" in said
+    assert said.count("nvfp4") == 1
+
+
 # ---- export ----------------------------------------------------------------------------------
 
 

@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterator
-from html.parser import HTMLParser
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 import campaign.report.page
 from campaign.cli import main
-from campaign.report.payload import unpacked
 from db.asking import shipped
 from db.embedded import EmbeddedPostgres
 from db.records import Outcome, Reality
 from db.store import Store
+from tests.store.page import Make, Page, maker
 from tests.store.reported import (
     BATCHES,
     GPU,
@@ -38,7 +37,6 @@ HOSTILE = [
     "x" * 300,
     "{{ 7 * 7 }} | a | *b* [c](d)",
 ]
-Make = Callable[..., str]
 
 
 @pytest.fixture(scope="module")
@@ -55,49 +53,7 @@ def world(store: Store) -> World:
 @pytest.fixture
 def make(store: Store, tmp_path: Path) -> Make:
     """A function that writes a report and returns its text."""
-
-    def made(*options: str, name: str = "report.html") -> str:
-        path = tmp_path / name
-        assert main(["report", "-o", str(path), *options, f"store.url='{store.url}'"]) == 0
-        return path.read_text(encoding="utf-8")
-
-    return made
-
-
-class Page(HTMLParser):
-    """What a browser would take from a page: its texts by element, and its scripts."""
-
-    def __init__(self, text: str) -> None:
-        super().__init__()
-        self.open: list[str] = []
-        self.tags: list[str] = []
-        self.seen: list[tuple[str, str]] = []
-        self.data: dict[str, str] = {}
-        self._id: str | None = None
-        self.feed(text)
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags.append(tag)
-        assert not [name for name, _ in attrs if name.startswith("on")]
-        self.open.append(tag)
-        self._id = dict(attrs).get("id")
-
-    def handle_data(self, data: str) -> None:
-        if self.open and self.open[-1] == "script" and self._id:
-            self.data[self._id] = self.data.get(self._id, "") + data
-        elif self.open:
-            self.seen.append((self.open[-1], data.strip()))
-
-    def handle_endtag(self, tag: str) -> None:
-        while self.open and self.open.pop() != tag:
-            pass
-
-    def said(self, tag: str) -> list[str]:
-        return [text for name, text in self.seen if name == tag and text]
-
-    @property
-    def points(self) -> list[dict[str, object]]:
-        return unpacked(self.data["points"])
+    return maker(store, tmp_path)
 
 
 def asked(capsys: pytest.CaptureFixture[str], store: Store, query: str) -> list[dict[str, object]]:

@@ -18,7 +18,14 @@ from campaign.analysis.predictor.influence import influence
 from campaign.analysis.predictor.parts import PARTS, parts_of, roofline_j
 from campaign.analysis.predictor.point import Points
 from campaign.analysis.predictor.ranges import ranges_of
-from campaign.analysis.predictor.regressors import FOREST, LINEAR, REGRESSORS, XGB_LINEAR, XGB_TREES
+from campaign.analysis.predictor.regressors import (
+    FOREST,
+    LINEAR,
+    REGRESSORS,
+    XGB_LINEAR,
+    XGB_TREES,
+    one_thread_each,
+)
 from campaign.analysis.predictor.unseen import (
     FOREST_LOG,
     Learner,
@@ -147,19 +154,65 @@ def test_physics_extrapolates_where_trees_cannot(known: Dataset) -> None:
     assert wrong[FOREST_LOG] > 0.4
 
 
-def test_intervals_hold_for_families_left_out(known: Dataset) -> None:
+def test_families_left_out_are_predicted_twice_as_well_as_by_the_roofline(known: Dataset) -> None:
     guess = Learner(data=known, setting={}, seed=0, threads=1).physics
-    found = {kind: {PHYSICS: held_out(known, guess, kind)} for kind in ("build", "family")}
-    covered = coverage(known, found, PHYSICS, 0.8, "family")
-    assert covered["coverage"] >= 0.8
-    assert covered["median_relative_width"] < 0.5
     roofline = error(known.inputs.roofline_j, known.joules)
-    assert error(found["family"][PHYSICS], known.joules) < 0.5 * roofline
+    assert error(held_out(known, guess, "family"), known.joules) < 0.5 * roofline
+
+
+# ---- intervals -------------------------------------------------------------------------------
+
+#: One model of each of so many families of the catalogue.
+MANY = tuple({
+    CATALOG.row(name)["family"]: name
+    for name in CATALOG.models()
+    if float(str(CATALOG.row(name)["params_b"])) < 40
+}.values())  # fmt: skip
+#: Of the logarithm of joules: what all rows of a family share, and what each has of its own.
+SHARED, OWN = 0.2, 0.1
+
+
+@pytest.fixture(scope="module")
+def families() -> Dataset:
+    """Rows of many families, each of which is off by a factor of its own."""
+    points = rows(30 * len(MANY), models=MANY)
+    random = np.random.default_rng(4)
+    off = random.normal(0, SHARED, len(MANY))[np.arange(len(points)) % len(MANY)]
+    return of(points, truth(points) * np.exp(off + random.normal(0, OWN, len(points))))
+
+
+@pytest.mark.parametrize("kind", ["point", "model", "family"])
+def test_intervals_of_90_percent_cover_90_percent_of_what_was_left_out(
+    families: Dataset, kind: str
+) -> None:
+    guess = Learner(data=families, setting={}, seed=0, threads=2).physics
+    found = {kind: {PHYSICS: held_out(families, guess, kind, 2)}}
+    covered = coverage(families, found, PHYSICS, 0.9, kind)
+    assert 0.85 <= covered["coverage"] <= 0.95
+    spread = 1.645 * np.hypot(SHARED, OWN)
+    assert covered["median_relative_width"] < 1.4 * (np.exp(spread) - np.exp(-spread))
+
+
+@pytest.mark.parametrize(
+    ("shared", "own", "count"), [(0.3, 0.05, 20), (0.05, 0.3, 20), (0.15, 0.15, 20), (0.3, 0.05, 5)]
+)
+def test_groups_never_seen_are_covered_whatever_their_rows_share(
+    shared: float, own: float, count: int
+) -> None:
+    """So many groups calibrate, twenty others ask; over 60 worlds, since groups differ."""
+    random, covered = np.random.default_rng(1), []
+    groups = np.repeat(np.arange(count + 20), 25)
+    for _ in range(60):
+        off = random.normal(0, shared, count + 20)[groups] + random.normal(0, own, len(groups))
+        seen, ones = groups < count, np.ones(len(groups))
+        around = interval(np.exp(off[seen]), ones[seen], groups[seen], 0.9)
+        covered.append(around.covers(np.exp(off[~seen]), ones[~seen]).mean())
+    assert 0.87 <= np.mean(covered) <= 0.93
 
 
 def test_one_odd_model_of_many_rows_does_not_widen_everybody_s_interval() -> None:
     truths, models = np.ones(200), np.repeat(np.arange(20), 10)
-    predicted = np.where(models < 18, 1.1, 3.0)
+    predicted = np.where(models < 19, 1.1, 3.0)
     assert interval(truths, predicted, models, 0.8).factor == pytest.approx(1.1)
     crowd = np.concatenate([models, np.full(800, 19)])
     wide = interval(np.ones(1000), np.concatenate([predicted, np.full(800, 3.0)]), crowd, 0.8)
@@ -168,8 +221,8 @@ def test_one_odd_model_of_many_rows_does_not_widen_everybody_s_interval() -> Non
 
 def test_few_models_promise_less_than_was_asked_for() -> None:
     found = interval(np.ones(30), np.linspace(1, 2, 30), np.repeat(np.arange(3), 10), 0.9)
-    assert (found.promised, found.models) == (0.75, 3)
-    assert found.factor == pytest.approx(2.0)
+    assert (found.promised, found.groups) == (0.75, 3)
+    assert found.factor > 1.8
 
 
 def test_equal_points_never_stand_on_both_sides(known: Dataset) -> None:
@@ -190,7 +243,9 @@ def test_a_shuffled_target_gives_no_skill() -> None:
     points = [{**point, "output_tokens": 300.0} for point in rows(100)]
     energies = np.random.default_rng(2).permutation(truth(points))
     effort = replace(QUICK, regressors=tuple(REGRESSORS))
-    for name, scores in crossed(of(points, energies), effort, lambda _: None).items():
+    with one_thread_each():  # solvers that stop at their limit are judged by their scores
+        table = crossed(of(points, energies), effort, lambda _: None)
+    for name, scores in table.items():
         assert (scores["r2"] or 0) < 0.15, name
 
 

@@ -74,6 +74,7 @@ def test_every_row_gets_one_prediction_with_its_interval(
     for answer, truth in zip(answers, truths, strict=True):
         assert 0 < answer["low"] < answer["energy_j_per_output_token"] < answer["high"]
         assert answer["warnings"] == []
+        assert answer["interval_for"] == "point"
         within += answer["low"] <= truth <= answer["high"]
     assert within >= 25
 
@@ -97,6 +98,27 @@ def test_points_need_neither_energy_nor_a_catalogue_row(
     assert "the file's parameters" in answer["sizes_from"]
     assert any(gap.startswith("input_tokens") for gap in answer["filled_in"])
     assert any("outside the training range" in line for line in answer["warnings"])
+    # A family that was never seen: its interval is wider than that of another point.
+    assert answer["interval_for"] == "family"
+    seen = asked(capsys, "--model-dir", str(folder), *ROWS)[0]
+    width, narrow = (one["high"] / one["low"] for one in (answer, seen))
+    assert width > narrow
+
+
+def test_what_nothing_is_known_of_has_the_widest_interval_and_says_so(
+    copy: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    document = json.loads((copy / "predictor.json").read_text())
+    del document["intervals"]["physics"]["board"]
+    document["names"]["board"] = ["h100-sxm-80gb"]
+    (copy / "predictor.json").write_text(json.dumps(document))
+    widest = max(one["factor"] for one in document["intervals"]["physics"].values())
+    answers = asked(capsys, "--model-dir", str(copy), *ROWS)
+    new = [one for one in answers if one["board"] != "h100-sxm-80gb"]
+    assert new
+    for one in new:
+        assert one["high"] / one["energy_j_per_output_token"] == pytest.approx(widest)
+        assert any("no interval for a board never seen" in line for line in one["warnings"])
 
 
 def test_a_card_and_no_pickle_are_kept(folder: Path) -> None:
@@ -179,7 +201,7 @@ def test_a_forest_whose_branches_lead_astray_is_never_asked(
     tmp_path: Path, part: str, number: int
 ) -> None:
     x = np.random.default_rng(0).normal(size=(30, 4))
-    fitted = forest(x, x[:, 0], {"n_estimators": 2}, seed=0, threads=1)
+    fitted = forest(x, x[:, 0], {"n_estimators": 2}, seed=0)
     keep(fitted, tmp_path / "good.skops")
     assert kept(tmp_path / "good.skops", 4)(x).shape == (30,)
     getattr(fitted.estimators_[0].tree_, part)[0] = number

@@ -301,9 +301,26 @@ def test_the_command_answers_with_the_optimum_and_writes_the_grid(tmp_path: Path
     assert "**" in shown
 
 
+def test_a_heat_map_is_drawn_of_every_batch(tmp_path: Path, capsys) -> None:
+    both = [*records(noisy(6)), *records(noisy(7), batch_size=64)]
+    rows, folder = written(tmp_path / "rows.csv", both), tmp_path / "made" / "figures"
+    told = ["analyze", "sweet-spot", "--rows", str(rows), "--draws", "100"]
+    assert main([*told, "--figures", str(folder)]) == 0
+    assert "4 figures" in capsys.readouterr().err
+    names = sorted(path.name for path in folder.iterdir())
+    assert [name[:3] + name[-3:] for name in names] == ["01-png", "01-svg", "02-png", "02-svg"]
+    assert (folder / names[0]).read_bytes().startswith(b"\x89PNG")
+    drawn = (folder / names[1]).read_text()
+    for word in (f"vllm {MODEL} on {BOARD}, batch 8", "4096", "best output length"):
+        assert word in drawn
+    assert main([*told, "--figures", str(rows)]) == 2
+    assert "--figures" in capsys.readouterr().err
+
+
 def test_bad_rows_leave_no_file_behind(tmp_path: Path, capsys) -> None:
     rows, grid = written(tmp_path / "rows.csv", records()[:5]), tmp_path / "grid.csv"
-    assert main(["analyze", "sweet-spot", "--rows", str(rows), "--grid", str(grid)]) == 2
+    figures = ["--figures", str(tmp_path / "figures")]
+    assert main(["analyze", "sweet-spot", "--rows", str(rows), "--grid", str(grid), *figures]) == 2
     assert capsys.readouterr().err.count("\n") == 1
     assert [path.name for path in tmp_path.iterdir()] == ["rows.csv"]
 

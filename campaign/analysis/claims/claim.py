@@ -46,7 +46,8 @@ class Claim:
 
     `sql` selects point, figure and attempts of counted rows, of which `of` says what they must be
     for a fair comparison, and `points` how many are needed at least. A claim without `sql` is
-    answered `by` an analysis, or `not_comparable` for the reason there.
+    answered `by` an analysis, with the figure that `measure` names, or `not_comparable` for the
+    reason there.
     """
 
     id: str
@@ -63,6 +64,7 @@ class Claim:
     of: Mapping[str, Sequence[object]] = field(default_factory=dict)
     sql: str | None = None
     by: str | None = None
+    measure: str | None = None
     not_comparable: str | None = None
     note: str | None = None
 
@@ -105,6 +107,8 @@ def read_claim(paper: str, content: object, where: str) -> Claim:
         raise ConfigError(f"{name}: give one of sql, by, not_comparable")
     if content.get("by") not in (None, *ANALYSES):
         raise ConfigError(f"{name}: by {content['by']} is none of {', '.join(ANALYSES)}")
+    if (content.get("measure") is None) != (content.get("by") is None):
+        raise ConfigError(f"{name}: `by` an analysis and its `measure` go together")
     rest = {key: value for key, value in content.items() if key != "tolerance"}
     try:
         rest["form"] = Form(rest.get("form", Form.RATIO))
@@ -131,7 +135,7 @@ def _accepted(content: Mapping[str, Any]) -> tuple[float | None, float | None]:
     if given is not None:
         low, high = given
         return low, high
-    if content.get("sql") is None:
+    if content.get("not_comparable") is not None:
         return None, None
     if tolerance is None or content.get("figure") is None:
         raise ValueError("give accept: [low, high], or a figure and its tolerance")

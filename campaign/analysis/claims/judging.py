@@ -14,7 +14,9 @@ from enum import StrEnum
 from math import inf
 
 from campaign.analysis.claims.claim import Claim
+from campaign.analysis.claims.computed import Beside, Finder, finder, lacking
 from campaign.analysis.claims.evidence import Evidence, weigh
+from campaign.analysis.claims.learned import evidence_of, reality_of
 from db.claims import Counted, Found, Source
 from db.records import Reality, Weights
 
@@ -45,19 +47,35 @@ class Judged:
     tasks: tuple[str, ...] = ()
 
 
-def judge(claim: Claim, rows: Counted) -> Judged:
-    """Return the verdict on a claim from the rows that count."""
+def judge(claim: Claim, rows: Counted, beside: Beside | None = None) -> Judged:
+    """Return the verdict on a claim from the rows that count, and what was given beside them."""
     if claim.not_comparable is not None:
         return Judged(claim=claim, verdict=Verdict.NOT_COMPARABLE, why=claim.not_comparable)
-    if claim.sql is None:
-        why = f"no query answers it: `campaign analyze {claim.by}` puts its figure beside ours"
-        return Judged(claim=claim, verdict=Verdict.NOT_MEASURED, why=why)
-    found = _best(claim, claim.of, rows)
+    beside = beside or Beside()
+    if claim.measure and claim.by == "predictor" and beside.findings is not None:
+        return _learned(claim, claim.measure, beside.findings)
+    find = finder(claim, beside)
+    if find is None:
+        return _missing(claim, lacking(claim, beside, rows))
+    found = _best(claim, claim.of, rows, find)
     if found:
         evidence = weigh(found, rows.sources, claim.form, claim.over)
         verdict, why = decided(claim, evidence)
         return _judged(claim, verdict, why, evidence, rows)
-    return _elsewhere(claim, rows) or _missing(claim)
+    return _elsewhere(claim, rows, find) or _missing(claim, lacking(claim, beside, rows))
+
+
+def _learned(claim: Claim, measure: str, findings: Mapping[str, object]) -> Judged:
+    """Return the verdict on a claim about predictors, from the study of one."""
+    evidence, reality = evidence_of(measure, findings), reality_of(findings)
+    if isinstance(evidence, str):
+        return Judged(claim=claim, verdict=Verdict.NOT_MEASURED, why=evidence)
+    if reality in (Reality.REAL, Reality.SIMULATED):
+        verdict, why = decided(claim, evidence)
+    else:
+        verdict = Verdict.NOT_COMPARABLE
+        why = "learned from rows that others measured, or of two kinds; the claim is about its grid"
+    return Judged(claim=claim, verdict=verdict, why=why, evidence=evidence, reality=reality)
 
 
 def decided(claim: Claim, evidence: Evidence) -> tuple[Verdict, str]:
@@ -77,10 +95,12 @@ def decided(claim: Claim, evidence: Evidence) -> tuple[Verdict, str]:
     return verdict, ""
 
 
-def _best(claim: Claim, of: Mapping[str, Sequence[object]], rows: Counted) -> list[Found]:
+def _best(
+    claim: Claim, of: Mapping[str, Sequence[object]], rows: Counted, find: Finder
+) -> list[Found]:
     """Return the points of the best kind of rows that has enough of them; else none."""
     kinds: dict[str, list[Found]] = defaultdict(list)
-    for one in rows.find(claim.id, claim.sql or "", of):
+    for one in find(rows, of):
         kinds[rows.sources[one.attempts[0]].kin].append(one)
     enough = [kind for kind in kinds.values() if _points(kind) >= claim.points]
     return max(enough, key=lambda kind: _rank(kind, rows), default=[])
@@ -96,13 +116,13 @@ def _rank(found: Sequence[Found], rows: Counted) -> tuple[bool, bool, int, int]:
     return (*real, _points(found), len(found))
 
 
-def _elsewhere(claim: Claim, rows: Counted) -> Judged | None:
+def _elsewhere(claim: Claim, rows: Counted, find: Finder) -> Judged | None:
     """Return what rows say that fall short of one condition of the comparison, or of all."""
     relaxed = [{key: claim.of[key] for key in claim.of if key != one} for one in claim.of]
     for without, conditions in zip((*claim.of, None), (*relaxed, {}), strict=True):
         if conditions == claim.of:
             return None
-        found = _best(claim, conditions, rows)
+        found = _best(claim, conditions, rows, find)
         if found:
             evidence = weigh(found, rows.sources, claim.form, claim.over)
             names = [without] if without else list(claim.of)
@@ -112,9 +132,13 @@ def _elsewhere(claim: Claim, rows: Counted) -> Judged | None:
     return None
 
 
-def _missing(claim: Claim) -> Judged:
-    points = f"{claim.points} point{'' if claim.points == 1 else 's'}"
-    why = f"needs {points}: measure +grid={claim.grid}"
+def _missing(claim: Claim, lacks: str | None = None) -> Judged:
+    """Return that a claim was not measured: what it needs, and what `lacks` says beside it."""
+    if claim.by == "predictor":
+        why = lacks or ""
+    else:
+        points = f"{claim.points} point{'' if claim.points == 1 else 's'}"
+        why = f"needs {points}: measure +grid={claim.grid}" + (f"; {lacks}" if lacks else "")
     return Judged(claim=claim, verdict=Verdict.NOT_MEASURED, why=why)
 
 

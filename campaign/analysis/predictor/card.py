@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 from campaign.analysis.predictor.study import Study
-from campaign.analysis.predictor.told import Shown, shown
+from campaign.analysis.predictor.told import WORDS, Shown, shown
 from campaign.tabular import MISSING, plain
 
 
@@ -18,18 +18,20 @@ def card(study: Study) -> str:
     for table in shown(study.findings):
         lines += ["", f"## {table.title}", "", *_table(table)]
     lines += ["", "## Training range", "", *_ranges(study)]
+    lines += ["", "## Protocol", "", *_items(study.findings.get("protocol"))]
     lines += ["", "## Versions", "", *_items(study.findings.get("versions"))]
     return "\n".join(lines) + "\n"
 
 
 def _use(study: Study) -> Iterator[str]:
     yield "Joules of all GPUs of a group per generated token, from what runs on which boards."
-    yield "It reads neither power, latency nor duration. Intervals are for models that it has not"
-    yield "seen; outside the training range a prediction says so and is a guess."
+    yield "It reads neither power, latency nor duration. An interval is for what of a point is"
+    yield "new to it; outside the training range a prediction says so and is a guess."
     yield ""
-    for name, one in study.learned.intervals.items():
-        yield (f"- {name}: within a factor of {one.factor:.2f} at {one.level:.0%}; "
-               f"{one.models} models promise {one.promised:.1%}")  # fmt: skip
+    for way, kinds in study.learned.intervals.items():
+        for kind, one in kinds.items():
+            yield (f"- {way}, {WORDS[kind]}: within a factor of {one.factor:.2f} at "
+                   f"{one.level:.0%}; {one.groups} can promise {one.promised:.1%}")  # fmt: skip
 
 
 def _rows(study: Study) -> Iterator[str]:

@@ -7,16 +7,15 @@ of models never seen is in `unseen`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-import numpy as np
-
 from campaign.analysis.predictor.dataset import Dataset
-from campaign.analysis.predictor.folds import folds, sampled
+from campaign.analysis.predictor.folds import Mask, folds, sampled
 from campaign.analysis.predictor.physics import fit
 from campaign.analysis.predictor.regressors import FOREST, REGRESSORS, Setting, learn
 from campaign.analysis.predictor.scores import scored, spread
+from campaign.analysis.predictor.side_by_side import each_of
 
 #: Rows that settings are tuned on, and the folds of that.
 TUNING_ROWS, TUNING_FOLDS = 5000, 3
@@ -47,29 +46,38 @@ def crossed(data: Dataset, effort: Effort, say: Say) -> dict[str, dict[str, floa
     for repetition in range(effort.repeats):
         seed = effort.seed + repetition
         say(f"repetition {repetition + 1} of {effort.repeats}")
-        settings = {name: tuned(data, name, effort, seed) for name in effort.regressors}
-        for test in folds(data.same, effort.folds, seed):
-            for name, scores in _fold(data, test, settings, effort).items():
-                each[name].append(scores)
+        for name, scores in _repetition(data, tuple(each), seed, effort):
+            each[name].append(scores)
     return {name: spread(found) for name, found in each.items()}
 
 
-def _fold(
-    data: Dataset, test: np.ndarray, settings: Mapping[str, Setting], effort: Effort
-) -> dict[str, dict[str, float]]:
-    """Return the scores of everyone on one fold."""
-    x, y, inputs = data.inputs.features, data.watt_hours, data.inputs
-    train, found = ~test, {}
-    for name, setting in settings.items():
-        predict = learn(name, setting, x[train], y[train], seed=effort.seed, threads=effort.threads)
-        found[name] = scored(y[test], predict(x[test]))
+def _repetition(
+    data: Dataset, names: Sequence[str], seed: int, effort: Effort
+) -> Iterator[tuple[str, dict[str, float]]]:
+    """Yield the scores of everyone on every fold of one repetition."""
+    found = each_of(lambda name: tuned(data, name, effort, seed), effort.regressors, effort.threads)
+    settings = dict(zip(effort.regressors, found, strict=True))
+    work = [(name, test) for test in folds(data.same, effort.folds, seed) for name in names]
+    scores = each_of(lambda one: _score(data, *one, settings, effort), work, effort.threads)
+    yield from zip((name for name, _ in work), scores, strict=True)
+
+
+def _score(
+    data: Dataset, name: str, test: Mask, settings: Mapping[str, Setting], effort: Effort
+) -> dict[str, float]:
+    """Return the scores of one on one fold."""
+    y, inputs, train = data.watt_hours, data.inputs, ~test
     per_token = y[test] / data.joules[test]
-    physics = fit(inputs.parts[train], inputs.context[train], data.joules[train])
-    found[PHYSICS] = scored(
-        y[test], physics.predict(inputs.parts[test], inputs.context[test]) * per_token
-    )
-    found[ROOFLINE] = scored(y[test], inputs.roofline_j[test] * per_token)
-    return found
+    if name == ROOFLINE:
+        return scored(y[test], inputs.roofline_j[test] * per_token)
+    if name == PHYSICS:
+        physics = fit(inputs.parts[train], inputs.context[train], data.joules[train])
+        return scored(
+            y[test], physics.predict(inputs.parts[test], inputs.context[test]) * per_token
+        )
+    x = inputs.features
+    predict = learn(name, settings[name], x[train], y[train], seed=effort.seed)
+    return scored(y[test], predict(x[test]))
 
 
 def tuned(data: Dataset, name: str, effort: Effort, seed: int) -> Setting:
@@ -85,7 +93,7 @@ def tuned(data: Dataset, name: str, effort: Effort, seed: int) -> Setting:
     def error(setting: Setting) -> float:
         squared = 0.0
         for test in parts:
-            predict = learn(name, setting, x[~test], y[~test], seed=seed, threads=effort.threads)
+            predict = learn(name, setting, x[~test], y[~test], seed=seed)
             squared += float(((predict(x[test]) - y[test]) ** 2).sum())
         return squared
 

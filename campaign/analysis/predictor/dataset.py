@@ -78,13 +78,14 @@ class Dataset:
 
     def labels(self, kind: str) -> tuple[Labels, tuple[str, ...]]:
         """Return the number and the names of each row's model, build, family or board."""
-        words = [_label(point, kind) for point in self.inputs.points]
+        words = [label(point, kind) for point in self.inputs.points]
         names = tuple(sorted(set(words)))
         at = {name: number for number, name in enumerate(names)}
         return np.array([at[word] for word in words], dtype=np.int64), names
 
 
-def _label(point: Point, kind: str) -> str:
+def label(point: Point, kind: str) -> str:
+    """Return the name of a point's model, build, family or board."""
     if kind == "build":
         frame = point.build.frame
         return (f"{point.build.family} of {frame.layers} layers, {frame.hidden} wide, "

@@ -10,8 +10,9 @@ import numpy as np
 
 from campaign.analysis.predictor.dataset import Dataset
 from campaign.analysis.predictor.features import groups
-from campaign.analysis.predictor.folds import folds, sampled
+from campaign.analysis.predictor.folds import Mask, folds, sampled
 from campaign.analysis.predictor.regressors import FOREST, Setting, learn
+from campaign.analysis.predictor.side_by_side import each_of
 
 #: Shuffles of a group in each fold.
 SHUFFLES = 3
@@ -25,16 +26,22 @@ def influence(
     """Return by group how much its shuffle adds to the mean error of log joules, largest first."""
     rows = sampled(data.same, ROWS, seed)
     x, y, same = data.inputs.features[rows], np.log(data.joules[rows]), data.same[rows]
-    random = np.random.default_rng(seed)
-    added: dict[str, list[float]] = {name: [] for name in groups()}
-    for test in folds(same, parts, seed):
-        predict = learn(FOREST, setting, x[~test], y[~test], seed=seed, threads=threads)
+
+    def added(test: Mask) -> dict[str, float]:
+        predict = learn(FOREST, setting, x[~test], y[~test], seed=seed)
+        random = np.random.default_rng(seed)
         before = float(np.abs(predict(x[test]) - y[test]).mean())
+        found = {}
         for name, columns in groups().items():
+            errors = []
             for _ in range(SHUFFLES):
                 mixed = x[test].copy()
                 order = random.permutation(len(mixed))
                 mixed[:, columns] = mixed[order][:, columns]
-                added[name].append(float(np.abs(predict(mixed) - y[test]).mean()) - before)
-    means = {name: float(np.mean(values)) for name, values in added.items()}
+                errors.append(float(np.abs(predict(mixed) - y[test]).mean()) - before)
+            found[name] = float(np.mean(errors))
+        return found
+
+    each = each_of(added, folds(same, parts, seed), threads)
+    means = {name: float(np.mean([one[name] for one in each])) for name in groups()}
     return dict(sorted(means.items(), key=lambda item: -item[1]))

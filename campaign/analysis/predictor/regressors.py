@@ -71,18 +71,20 @@ REGRESSORS: Mapping[str, Regressor] = {
 }  # fmt: skip
 #: Each tree of a forest sees so many rows at most, drawn anew: more take minutes and change little.
 TREE_ROWS = 6000
-#: Below so many rows threads wait for each other longer than they compute.
-WORTH_THREADS = 2000
+#: A support vector machine learns from so many rows at most: its time grows faster than they do,
+#: and 33 weights do not change by more of them.
+SVM_ROWS = 8000
 #: What skops does not trust by itself, and a forest is made of; its indices are checked.
 TREE = "sklearn.tree._tree.Tree"
 
 
-def learn(name: str, setting: Setting, x: Array, y: Array, *, seed: int, threads: int) -> Predict:
+def learn(name: str, setting: Setting, x: Array, y: Array, *, seed: int) -> Predict:
     """Return what a regressor learned. Inputs and target are brought to unit scale and back."""
+    if name == SVM and len(x) > SVM_ROWS:
+        rows = np.random.default_rng(seed).choice(len(x), SVM_ROWS, replace=False)
+        x, y = x[rows], y[rows]
     centre, spread = float(y.mean()), float(y.std()) or 1.0
-    threads = threads if len(x) >= WORTH_THREADS else 1
-    with _quiet():
-        fitted = _made(name, setting, len(x), seed, threads).fit(x, (y - centre) / spread)
+    fitted = _made(name, setting, len(x), seed).fit(x, (y - centre) / spread)
 
     def predict(rows: Array) -> Array:
         return np.asarray(fitted.predict(rows), dtype=np.float64) * spread + centre
@@ -90,14 +92,15 @@ def learn(name: str, setting: Setting, x: Array, y: Array, *, seed: int, threads
     return predict
 
 
-def forest(x: Array, y: Array, setting: Setting, *, seed: int, threads: int) -> Estimator:
+def forest(x: Array, y: Array, setting: Setting, *, seed: int) -> Estimator:
     """Return a fitted forest of the target as it is, to be kept."""
-    return _made(FOREST, setting, len(x), seed, threads).fit(x, y)
+    return _made(FOREST, setting, len(x), seed).fit(x, y)
 
 
-def _made(name: str, setting: Setting, rows: int, seed: int, threads: int) -> Estimator:
+def _made(name: str, setting: Setting, rows: int, seed: int) -> Estimator:
+    """Return what learns, on one thread: see `side_by_side`."""
     if name in (XGB, XGB_LINEAR, XGB_TREES):
-        return _boosted(name, setting, seed, threads)
+        return _boosted(name, setting, seed)
     from sklearn.ensemble import RandomForestRegressor
     from sklearn.linear_model import ElasticNet, LinearRegression
     from sklearn.pipeline import make_pipeline
@@ -106,20 +109,19 @@ def _made(name: str, setting: Setting, rows: int, seed: int, threads: int) -> Es
 
     if name == FOREST:
         most = TREE_ROWS if rows > TREE_ROWS else None
-        trees: Estimator = RandomForestRegressor(
-            random_state=seed, n_jobs=threads, max_samples=most, **setting
-        )
+        trees: Estimator = RandomForestRegressor(random_state=seed, max_samples=most, **setting)
         return trees
     linear = {
         LINEAR: LinearRegression,
         SVM: lambda: LinearSVR(epsilon=0.1, random_state=seed, max_iter=2000, **setting),
-        GLMNET: lambda: ElasticNet(random_state=seed, max_iter=5000, **setting),
+        # The Gram matrix of 33 features says all that its steps ask for, whatever the rows.
+        GLMNET: lambda: ElasticNet(random_state=seed, max_iter=5000, precompute=True, **setting),
     }
     scaled: Estimator = make_pipeline(StandardScaler(), linear[name]())
     return scaled
 
 
-def _boosted(name: str, setting: Setting, seed: int, threads: int) -> Estimator:
+def _boosted(name: str, setting: Setting, seed: int) -> Estimator:
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
     from xgboost import XGBRegressor
@@ -127,29 +129,26 @@ def _boosted(name: str, setting: Setting, seed: int, threads: int) -> Estimator:
     whole = {key: int(value) if key in ("n_estimators", "max_depth") else value
              for key, value in setting.items()}  # fmt: skip
     kinds: Mapping[str, Mapping[str, object]] = {
-        XGB_LINEAR: {"booster": "gblinear", "n_estimators": 200},
+        # Its default draws its steps in the order in which threads come by.
+        XGB_LINEAR: {"booster": "gblinear", "n_estimators": 200, "updater": "coord_descent"},
         XGB_TREES: {"max_depth": 6, "learning_rate": 0.3},
         XGB: {"subsample": 0.75, "colsample_bytree": 0.8},
     }
     boosted: Estimator = make_pipeline(
-        StandardScaler(), XGBRegressor(random_state=seed, n_jobs=threads, **kinds[name], **whole)
+        StandardScaler(), XGBRegressor(random_state=seed, n_jobs=1, **kinds[name], **whole)
     )
     return boosted
 
 
 @contextmanager
-def threads_capped(threads: int) -> Iterator[None]:
-    """Let the linear algebra underneath use no more threads than this."""
+def one_thread_each() -> Iterator[None]:
+    """Keep linear algebra to the thread that asks, and solvers quiet about their limits.
+
+    That a solver stopped at its limit is left out: the scores say how good it is.
+    """
     from threadpoolctl import threadpool_limits
 
-    with threadpool_limits(threads):
-        yield
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Leave out that a linear solver stopped at its limit: the scores say how good it is."""
-    with warnings.catch_warnings():
+    with threadpool_limits(1), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         yield
 

@@ -22,13 +22,16 @@ from campaign.analysis.predictor.crossing import PHYSICS
 from campaign.analysis.predictor.dataset import Inputs
 from campaign.analysis.predictor.features import NAMES
 from campaign.analysis.predictor.physics import Array, Physics
+from campaign.analysis.predictor.point import Point
 from campaign.analysis.predictor.ranges import WORDS, Ranges
 from campaign.analysis.predictor.regressors import keep, kept
+from campaign.analysis.predictor.seen import GROUPS, Names, new_of
 from campaign.analysis.predictor.study import WAYS, Study
+from campaign.analysis.predictor.unseen import ASKED, POINT
 from campaign.tabular import plain
 from db.errors import ConfigError
 
-FORMAT = "campaign-predictor-1"
+FORMAT = "campaign-predictor-2"
 MODEL, TREES, CARD = "predictor.json", "forest.skops", "card.md"
 #: No predictor of ours is larger; a file that is, is none.
 LARGEST_BYTES = 50_000_000
@@ -36,12 +39,20 @@ LARGEST_BYTES = 50_000_000
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Predictor:
-    """A predictor that was read: what it predicts by, its intervals, and where it learned."""
+    """A predictor that was read: what it predicts by, its intervals, and where it learned.
+
+    `intervals` are by who predicts and what is asked about, `names` the groups that were seen.
+    `findings` are those of its study; `learned` are digests of its points, None where the folder
+    does not say them.
+    """
 
     folder: Path
     physics: Physics
-    intervals: Mapping[str, Interval]
+    intervals: Mapping[str, Mapping[str, Interval]]
     ranges: Ranges
+    names: Names
+    findings: Mapping[str, object]
+    learned: frozenset[str] | None
 
     def predict(self, inputs: Inputs, way: str) -> Array:
         """Return joules per output token, by physics or by forest."""
@@ -49,6 +60,18 @@ class Predictor:
             return self.physics.predict(inputs.parts, inputs.context)
         forest = kept(self.folder / TREES, len(NAMES))
         return np.exp(forest(inputs.features))
+
+    def around(self, point: Point, way: str) -> tuple[str, Interval, list[str]]:
+        """Return for what the interval of a point is, the interval, and what of it has none.
+
+        Of several that are new the widest counts; a point of what was seen has one of its own.
+        """
+        asked = new_of(point, self.names)
+        known = {kind: one for kind, one in self.intervals[way].items() if kind in asked}
+        lacking = [kind for kind in asked if kind not in known]
+        among = (self.intervals[way] if lacking else known) or {POINT: self.intervals[way][POINT]}
+        kind = max(among, key=lambda one: among[one].factor)
+        return kind, among[kind], lacking
 
 
 def write(study: Study, folder: Path) -> None:
@@ -63,8 +86,13 @@ def write(study: Study, folder: Path) -> None:
             "format": FORMAT,
             "features": list(NAMES),
             "physics": learned.physics.plain(),
-            "intervals": {name: asdict(one) for name, one in learned.intervals.items()},
+            "intervals": {
+                way: {kind: asdict(one) for kind, one in kinds.items()}
+                for way, kinds in learned.intervals.items()
+            },
             "ranges": asdict(learned.ranges),
+            "learned": learned.points,
+            "names": learned.names,
             "findings": study.findings,
         }
         text = json.dumps(plain(document), indent=1, ensure_ascii=False, allow_nan=False)
@@ -117,11 +145,28 @@ def read(folder: Path) -> Predictor:
         return Predictor(
             folder=folder,
             physics=physics.from_plain(document["physics"]),
-            intervals={name: _interval(document["intervals"][name]) for name in WAYS},
+            intervals={way: _intervals(document["intervals"][way]) for way in WAYS},
             ranges=_ranges(document["ranges"]),
+            names={kind: tuple(map(str, document["names"][kind])) for kind in GROUPS},
+            findings=dict(document["findings"]),
+            learned=_learned(document.get("learned")),
         )
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ConfigError(f"{path} is no predictor: {type(error).__name__} {error}") from error
+
+
+def _learned(value: object) -> frozenset[str] | None:
+    if value is None:
+        return None
+    if not isinstance(value, list):
+        raise TypeError("learned")
+    return frozenset(map(str, value))
+
+
+def _intervals(value: Mapping[str, Mapping[str, float]]) -> dict[str, Interval]:
+    if not {POINT, "model"} <= value.keys() <= set(ASKED):
+        raise ValueError(f"intervals for {', '.join(value)}")
+    return {kind: _interval(one) for kind, one in value.items()}
 
 
 def _interval(value: Mapping[str, float]) -> Interval:
@@ -129,7 +174,7 @@ def _interval(value: Mapping[str, float]) -> Interval:
         factor=float(value["factor"]),
         level=float(value["level"]),
         promised=float(value["promised"]),
-        models=int(value["models"]),
+        groups=int(value["groups"]),
     )
     if not 1.0 <= found.factor < float("inf"):
         raise ValueError("an interval below its prediction")

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from campaign.analysis.predictor.crossing import PHYSICS, ROOFLINE
 from campaign.analysis.predictor.paper import TABLE_II
 from campaign.analysis.predictor.regressors import FOREST, REGRESSORS
-from campaign.analysis.predictor.study import COVERED, Findings
-from campaign.analysis.predictor.unseen import FOREST_LOG, KINDS
+from campaign.analysis.predictor.study import Findings
+from campaign.analysis.predictor.unseen import ASKED, FOREST_LOG, KINDS, POINT
 from campaign.tabular import MISSING
 
 Tree = Mapping[str, "Tree | object"]
@@ -22,6 +22,11 @@ TITLES = {
     PHYSICS: "Physics-informed",
     ROOFLINE: "Roofline alone",
 }
+#: What an interval is for.
+WORDS = {
+    POINT: "another point of what was seen", "model": "a model never seen",
+    "family": "a family never seen", "board": "a board never seen",
+}  # fmt: skip
 #: Scores that are shown, and their digits.
 DIGITS = {"rmse": 4, "r2": 3, "mae": 4, "mape_pct": 1}
 
@@ -104,17 +109,17 @@ def _left_out(found: Tree) -> Shown:
 def _intervals(found: Tree) -> Shown:
     rows: list[Sequence[object]] = []
     for name, kinds in found.items():
-        for kind in COVERED:
+        for kind in ASKED:
             one = _at({"kinds": kinds}, "kinds", kind)
             title = TITLES[FOREST_LOG] if name == FOREST else TITLES[name]
             if "reason" in one:
-                rows.append((title, f"each {kind}", one["reason"], MISSING, MISSING))
+                rows.append((title, WORDS[kind], one["reason"], MISSING, MISSING))
                 continue
-            rows.append((title, f"each {kind}", _percent(one["level"]), _percent(one["coverage"]),
+            rows.append((title, WORDS[kind], _percent(one["level"]), _percent(one["coverage"]),
                          _percent(one["median_relative_width"])))  # fmt: skip
     return Shown(
         title="Intervals for what was left out of fit and calibration: coverage and width together",
-        columns=("predictor", "left out", "asked for", "covered", "median width / prediction"),
+        columns=("predictor", "asked about", "asked for", "covered", "median width / prediction"),
         rows=tuple(rows),
     )
 

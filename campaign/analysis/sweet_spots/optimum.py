@@ -91,3 +91,16 @@ def optimum(
         where="below" if found < shortest else "above" if found > longest else "inside",
         inside_share=float(inside.mean()),
     )
+
+
+def worded(one: Optimum) -> tuple[int, str, float | None, str]:
+    """Return best length, interval, the form's own, and a remark; what is clipped says so."""
+    word = "" if one.where == "inside" else f"clipped: {one.where} the measured range"
+    if not word and one.clipped:
+        word = f"interval clipped: {one.inside_share:.0%} of it inside the measured range"
+    if one.unclipped is None:
+        word += "; the form has no minimum" if word else "the form has no minimum"
+    interval = f"{one.low:.0f} to {one.high:.0f}"
+    if one.low == one.high and one.where != "inside":
+        interval = f"{'≥' if one.where == 'above' else '≤'} {one.low:.0f}"
+    return round(one.output_tokens), interval, one.unclipped, word

@@ -1,21 +1,58 @@
-"""The rows of evidence as joules of one request, for analyses of lengths.
+"""Where an analysis gets its rows: a file, an imported source, or a campaign of the store.
 
-Owns the option that keeps rows apart, and how what was left out is said.
+Owns these options, that exactly one of them is given, and for analyses of lengths what keeps rows
+apart and how what was left out is said. Never writes to the store.
 """
 
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from campaign.analysis.columns import BY_NAME
 from campaign.analysis.per_request import Samples, samples_of
+from campaign.analysis.rows import read_rows, stored_rows
 from campaign.configuration.reader import nearest
+from campaign.storeroom import existing, place, split
 from campaign.tabular import say
-from campaign.verbs.analyses.evidence import add_rows, evidence
 from db.errors import ConfigError
 
+if TYPE_CHECKING:
+    from pandas import DataFrame
 
-def add_row_arguments(parser: argparse.ArgumentParser) -> None:
+
+def add_rows(parser: argparse.ArgumentParser) -> None:
+    """Define the options that name rows."""
+    parser.add_argument("--rows", type=Path, metavar="FILE", help="CSV or Parquet, as imported")
+    parser.add_argument("--map", metavar="NAME", help="names of the file's columns, as imported")
+    parser.add_argument("--skip-bad", action="store_true", help="leave bad rows of a file out")
+    parser.add_argument(
+        "--source", metavar="NAME", help="an imported source of the store; * is all"
+    )
+    parser.add_argument("--campaign", metavar="NAME", help="a campaign of the store")
+
+
+def rows_asked(args: argparse.Namespace) -> DataFrame:
+    """Return the rows that the options name. ConfigError unless they name one place."""
+    words, overrides = split(args.overrides)
+    if words:
+        raise ConfigError(f"{words[0]}: no such option; rows are named by --rows, --source or "
+                          "--campaign")  # fmt: skip
+    named = [name for name in ("rows", "source", "campaign") if getattr(args, name) is not None]
+    if not named:
+        raise ConfigError("which rows? give --rows FILE, --source NAME or --campaign NAME")
+    if "rows" in named:
+        if len(named) > 1 or overrides:
+            raise ConfigError("--rows reads a file alone: leave the store's options out")
+        return read_rows(args.rows, mapping=args.map, skip_bad=args.skip_bad)
+    if args.map or args.skip_bad:
+        raise ConfigError("--map and --skip-bad are for --rows FILE")
+    with existing(place(overrides)) as store:
+        return stored_rows(store.store, campaign=args.campaign, source=args.source)
+
+
+def add_length_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare where rows come from, and what keeps them apart."""
     add_rows(parser)
     parser.add_argument("--by", metavar="COLUMN,...", default="",
@@ -30,7 +67,7 @@ def is_asked(args: argparse.Namespace) -> bool:
 def samples_asked(args: argparse.Namespace) -> Samples:
     """Return the rows that the options name, as joules of one request. Raises ConfigError."""
     also = _columns(args.by)
-    frame = evidence(args)
+    frame = rows_asked(args)
     if not len(frame):
         raise ConfigError(f"{args.source or args.campaign}: no rows yet")
     plain = frame.astype(object).where(frame.notna(), None)

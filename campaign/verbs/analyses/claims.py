@@ -8,13 +8,17 @@ from __future__ import annotations
 import argparse
 from collections import Counter
 from collections.abc import Sequence
+from pathlib import Path
 
 from campaign.analysis.claims.claim import Claim, load_claims
+from campaign.analysis.claims.computed import Beside
 from campaign.analysis.claims.judging import Judged, judge
 from campaign.analysis.claims.shapes import sizes_of
+from campaign.analysis.predictor.saved import read
 from campaign.configuration.reader import nearest
 from campaign.storeroom import existing, place, split
 from campaign.tabular import count_of, print_table, say, write_json
+from campaign.verbs.analyses.trace import trace_of
 from db.claims import counted
 from db.errors import ConfigError
 from db.records import Reality
@@ -32,6 +36,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--list", action="store_true", help="list the claims with the grid that tests each"
     )
+    parser.add_argument(
+        "--trace", metavar="CLAIM=TRACE", action="append", default=[],
+        help="trace of a claim about a workload, by name or ./FILE.csv; again for another",
+    )  # fmt: skip
+    parser.add_argument("--model-dir", type=Path, metavar="DIR",
+                        help="a saved predictor, for the claims about predictors")  # fmt: skip
 
 
 def main(args: argparse.Namespace) -> int:
@@ -41,9 +51,10 @@ def main(args: argparse.Namespace) -> int:
     if args.list:
         _list(claims, as_json=args.json)
         return 0
+    beside = _beside(args, claims)
     with existing(place(overrides)) as store, counted(store.store, args.campaign) as rows:
         rows.tell_shapes(sizes_of)
-        judged = [judge(claim, rows) for claim in claims]
+        judged = [judge(claim, rows, beside) for claim in claims]
         counts, left_out = len(rows.sources), rows.left_out
     if args.json:
         write_json({
@@ -57,6 +68,20 @@ def main(args: argparse.Namespace) -> int:
     say(f"{count_of(len(judged), 'claim')}: {tally}; {count_of(counts, 'measurement')} counted, "
         f"{left_out} left out (without joules, or marked as doubtful)")  # fmt: skip
     return 0
+
+
+def _beside(args: argparse.Namespace, claims: Sequence[Claim]) -> Beside:
+    """Return what was given beside the rows. Raises ConfigError."""
+    about = {claim.id for claim in claims if claim.by == "workload"}
+    traces = {}
+    for text in args.trace:
+        claim, equals, name = text.partition("=")
+        if not equals or claim not in about:
+            told = nearest(claim, about) if equals else ""
+            raise ConfigError(f"--trace {text}: CLAIM=TRACE, of a claim about a workload{told}")
+        traces[claim] = trace_of(name)
+    folder = None if args.model_dir is None else args.model_dir.expanduser()
+    return Beside(traces=traces, findings=None if folder is None else read(folder).findings)
 
 
 def _chosen(claims: Sequence[Claim], words: Sequence[str]) -> list[Claim]:
@@ -82,7 +107,8 @@ def _said(claim: Claim) -> dict[str, object]:
     return {
         "id": claim.id, "paper": claim.paper, "section": claim.section, "claim": claim.claim,
         "figure": claim.figure, "unit": claim.unit, "accept": claim.accept, "grid": claim.grid,
-        "needs_points": claim.points, "of": claim.of, "sql": claim.sql, "note": claim.note,
+        "needs_points": claim.points, "of": claim.of, "sql": claim.sql, "by": claim.by,
+        "measure": claim.measure, "note": claim.note,
     }  # fmt: skip
 
 
@@ -118,6 +144,8 @@ def _row(one: Judged) -> tuple[object, ...]:
         return (claim.id, claim.paper, figure, None, None, None, None, one.verdict, one.why)
     simulated = " (simulated)" if one.reality == Reality.SIMULATED else ""
     rows = f"{len(evidence.attempts)} {one.reality}, {one.weights} weights"
+    if not evidence.attempts:
+        rows = f"{evidence.points} that the predictor learned from"
     between = f"{interval[0]:.4g} to {interval[1]:.4g}" if interval else None
     return (claim.id, claim.paper, figure, f"{evidence.figure:.4g} {unit}".strip(), between,
             evidence.contains, rows, f"{one.verdict}{simulated}", one.why or None)  # fmt: skip

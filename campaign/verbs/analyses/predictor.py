@@ -14,11 +14,12 @@ from campaign.analysis.predictor.crossing import Effort
 from campaign.analysis.predictor.dataset import dataset_of
 from campaign.analysis.predictor.regressors import REGRESSORS
 from campaign.analysis.predictor.saved import require_free, write
-from campaign.analysis.predictor.study import studied
+from campaign.analysis.predictor.study import CAPS, studied
 from campaign.analysis.predictor.told import shown
+from campaign.analysis.predictor.unseen import FOREST_ROWS
 from campaign.catalogue.catalog import load_catalog
 from campaign.tabular import print_table, say, write_json
-from campaign.verbs.analyses.evidence import add_rows, evidence
+from campaign.verbs.analyses.asked_rows import add_rows, rows_asked
 from db.errors import ConfigError
 
 MOST_FOLDS, MOST_REPEATS, MOST_THREADS, MOST_TREES = 20, 20, 64, 1000
@@ -48,11 +49,13 @@ def main(args: argparse.Namespace) -> int:
     if folder is not None:
         require_free(folder)
     catalog = load_catalog()
-    data = dataset_of(evidence(args), catalog)
+    data = dataset_of(rows_asked(args), catalog)
     realities = ", ".join(f"{count} {name}" for name, count in data.realities.items())
     say(f"{len(data)} rows of {len(data.labels('model')[1])} models; reality: {realities}")
     for line in data.left_out:
         say(f"left out: {line}")
+    if len(data) > FOREST_ROWS:
+        say("capped: " + ", ".join(f"{what} {most}" for what, most in CAPS.items()))
     study = studied(data, effort, level, say)
     if folder is not None:
         write(study, folder)

@@ -12,17 +12,18 @@ from pathlib import Path
 
 from campaign.analysis.sweet_spots.grid import table_of
 from campaign.analysis.sweet_spots.holdout import HELD_OUT
-from campaign.analysis.sweet_spots.optimum import Optimum
+from campaign.analysis.sweet_spots.optimum import worded
 from campaign.analysis.sweet_spots.resampling import DRAWS
 from campaign.analysis.sweet_spots.spot import SweetSpot, SweetSpots, sweet_spots
 from campaign.catalogue.catalog import load_catalog
 from campaign.tabular import count_of, print_table, printable, say, write_csv, write_json
 from campaign.verbs.analyses.asked_rows import (
-    add_row_arguments,
+    add_length_arguments,
     samples_asked,
     say_dropped,
 )
-from campaign.verbs.analyses.written import written
+from campaign.verbs.analyses.sweet_spot_figures import draw
+from campaign.verbs.analyses.written import folder_for, written
 from db.errors import ConfigError
 
 GRID_COLUMNS = ("set_up", "batch_size", "input_tokens", "output_tokens", "rows", "energy_j",
@@ -31,8 +32,9 @@ GRID_COLUMNS = ("set_up", "batch_size", "input_tokens", "output_tokens", "rows",
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the rows, and what else to write."""
-    add_row_arguments(parser)
+    add_length_arguments(parser)
     parser.add_argument("--grid", metavar="FILE.csv", help="write the grid of lengths as CSV")
+    parser.add_argument("--figures", metavar="DIR", help="draw heat maps there, SVG and PNG")
     parser.add_argument("--draws", type=int, default=DRAWS, metavar="N",
                         help=f"resamples for the intervals (default: {DRAWS})")  # fmt: skip
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="of folds and resamples")
@@ -47,6 +49,9 @@ def main(args: argparse.Namespace) -> int:
     if args.grid is not None:
         with written(Path(args.grid)) as stream:
             write_csv(GRID_COLUMNS, _grid(found), stream)
+    if args.figures is not None:
+        drawn = draw(found, folder_for(Path(args.figures), "--figures"))
+        say(f"{args.figures}: {count_of(len(drawn), 'figure')}")
     if args.json:
         write_json({**asdict(found), "held_out": HELD_OUT})
         return 0
@@ -87,7 +92,7 @@ def _print(spot: SweetSpot) -> None:
         "least energy per token of prompt and answer": spot.per_total_token,
     }.items():
         print()
-        rows = [(f"{one.input_tokens:g}", *_words(one)) for one in optima]
+        rows = [(f"{one.input_tokens:g}", *worded(one)) for one in optima]
         columns = ("input tokens", "best output tokens", "95 % interval", "of the form", "")
         print_table(columns, rows, title=title)
     print()
@@ -109,16 +114,3 @@ def _print_theta(spot: SweetSpot) -> None:
     remark = f"; {apart.remark}" if apart.remark else ""
     print(f"the roofline is {apart.mape:.4g} % off, {apart.scaled_mape:.4g} % once scaled by "
           f"{apart.scale:.4g}; six terms lose {apart.form_mape:.3g} % of it{remark}")  # fmt: skip
-
-
-def _words(one: Optimum) -> tuple[object, object, object, str]:
-    """Return an optimum as people read it; what is clipped says so."""
-    word = "" if one.where == "inside" else f"clipped: {one.where} the measured range"
-    if not word and one.clipped:
-        word = f"interval clipped: {one.inside_share:.0%} of it inside the measured range"
-    if one.unclipped is None:
-        word += "; the form has no minimum" if word else "the form has no minimum"
-    interval = f"{one.low:.0f} to {one.high:.0f}"
-    if one.low == one.high and one.where != "inside":
-        interval = f"{'≥' if one.where == 'above' else '≤'} {one.low:.0f}"
-    return round(one.output_tokens), interval, one.unclipped, word

@@ -19,12 +19,12 @@ from campaign.verbs.analyses.asked_rows import (
     samples_asked,
     say_dropped,
 )
+from campaign.verbs.analyses.trace import trace_of
 from campaign.verbs.analyses.workload_asked import (
     add_arguments,
     computed,
     edges_asked,
     of_rows,
-    trace_asked,
 )
 from campaign.verbs.analyses.workload_words import (
     BIN_COLUMNS,
@@ -48,7 +48,7 @@ def main(args: argparse.Namespace) -> int:
         raise ConfigError(f"{USAGE}; given: {' '.join(words) or 'none'}")
     if args.most_batch < 1 or args.replay < 0:
         raise ConfigError("--most-batch takes 1 or more, --replay 0 or more")
-    catalog, trace = load_catalog(), trace_asked(words[0])
+    catalog, trace = load_catalog(), trace_of(words[0])
     samples = samples_asked(args) if is_asked(args) else None
     energies = computed(args, catalog) if samples is None else of_rows(args, samples, catalog)
     edges, traffic = edges_asked(args, energies), traffic_of(trace)

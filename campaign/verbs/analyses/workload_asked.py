@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 
@@ -23,25 +22,15 @@ from campaign.analysis.workloads.energies import (
 )
 from campaign.analysis.workloads.traffic import OUTPUTS, READINGS, Edges
 from campaign.catalogue.catalog import Catalog
-from campaign.configuration.reader import nearest
 from campaign.tabular import count_of, say
-from campaign.verbs.analyses.asked_rows import add_row_arguments
+from campaign.verbs.analyses.asked_rows import add_length_arguments
 from db.errors import ConfigError
-from workers.workloads.tracefiles import (
-    is_file,
-    is_trace,
-    listed,
-    locate,
-    resolve,
-    traces_folder,
-)
-from workers.workloads.traces import Trace, read_trace
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare where joules come from, the bins, and the replay."""
     parser.usage = "campaign analyze workload TRACE [OPTION ...] [store overrides]"
-    add_row_arguments(parser)
+    add_length_arguments(parser)
     parser.add_argument("--model", metavar="ID", help="of the rows; without rows, to compute")
     parser.add_argument("--board", metavar="SLUG", help="of the rows; without rows, to compute")
     parser.add_argument("--backend", metavar="NAME,...", help="of the rows, or to compute")
@@ -58,20 +47,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--replay", type=int, default=0, metavar="N",
                         help="replay the first N requests on simulated boards")  # fmt: skip
     parser.add_argument("--grid", metavar="FILE.csv", help="write every bin as CSV")
-
-
-def trace_asked(name: str) -> Trace:
-    """Return a trace by name or path. Raises ConfigError where it is not there."""
-    if is_file(name):
-        return read_trace(Path(name).expanduser())
-    if not is_trace(name):
-        own = f"; a file of your own is written ./{name}" if Path(name).is_file() else ""
-        raise ConfigError(f"workload: there is no trace {name}{own or nearest(name, listed())}")
-    path, digest = locate(resolve(name), traces_folder())
-    trace = read_trace(path)
-    if not trace.sha256.startswith(digest):
-        raise ConfigError(f"trace {name}: {path} is another file; remove it, then fetch")
-    return trace
 
 
 def computed(args: argparse.Namespace, catalog: Catalog) -> list[Energies]:
@@ -110,6 +85,8 @@ def of_rows(
     if without:
         say(f"{count_of(without, 'row')} of no batch_size: not used")
     energies = measured(samples, catalog, fit=args.batch == "fit", most=args.most_batch)
+    if args.batch == "fit":
+        say("--batch fit counts weights and KV cache; with activations a real engine holds fewer")
     kept = [
         one
         for one in energies
