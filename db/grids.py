@@ -13,8 +13,9 @@ from dataclasses import asdict, dataclass
 from sqlalchemy.engine import Connection
 
 from db.engines import read_engine
-from db.records import EngineSpec
+from db.records import EngineSpec, Workload
 from db.store import rows, statements
+from db.workloads import beyond_sizes
 
 SQL = statements("grids.sql")
 
@@ -38,6 +39,15 @@ class Enrolled:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Expected:
+    """Seconds that a task of an engine and a workload is estimated to take."""
+
+    engine_id: int
+    workload: Workload
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Excluded:
     """Points of a grid that cannot work, for one reason."""
 
@@ -57,12 +67,18 @@ class Recalled:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pace:
-    """What sessions of an engine took lately: seconds of all `tasks`, and of all `loads`."""
+    """What sessions of an engine took lately: seconds of all `tasks`, and of all `loads`.
+
+    `expected_s` are those that were estimated of the same tasks; the last of them ended `ago_s`
+    ago, None where there is none.
+    """
 
     tasks: int = 0
     tasks_s: float = 0.0
+    expected_s: float = 0.0
     loads: int = 0
     loads_s: float = 0.0
+    ago_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,15 +90,37 @@ class Pacing:
 
 
 def remember(
-    connection: Connection, campaign_id: int, digest: str | None, engines: Iterable[Enrolled]
+    connection: Connection,
+    campaign_id: int,
+    digest: str | None,
+    engines: Iterable[Enrolled],
+    works: Iterable[Expected] = (),
 ) -> None:
     """Note what a campaign's tasks were expanded from, and the engines they came to.
 
-    Without a digest nobody finds them again by it: the next run expands its grid.
+    Without a digest nobody finds them again by it: the next run expands its grid. A workload that
+    is not among `works` is expected to take the mean of its engine.
     """
-    grid = {"digest": digest, "engines": [asdict(engine) for engine in engines]}
+    grid = {
+        "digest": digest,
+        "engines": [asdict(engine) for engine in engines],
+        "works": [_columns(work) for work in works],
+    }
     values = {"campaign_id": campaign_id, "grid": json.dumps(grid)}
     connection.exec_driver_sql(SQL["remember"], values)
+
+
+def _columns(work: Expected) -> dict[str, object]:
+    """Return the columns of a task's workload, by which its row is found again."""
+    asked = work.workload
+    return {
+        "engine_id": work.engine_id,
+        "input_tokens": asked.input_tokens,
+        "output_tokens": asked.output_tokens,
+        "batch_size": asked.batch_size,
+        "workload": json.loads(beyond_sizes(asked)),
+        "seconds": round(work.seconds, 3),
+    }
 
 
 def recall(connection: Connection, name: str, digest: str) -> Recalled | None:
@@ -117,7 +155,7 @@ def paces(connection: Connection, campaign_id: int, newest: int = NEWEST) -> dic
     """Return what the newest attempts tell of a campaign's engines, by engine id."""
     found = rows(connection, SQL["paces"], {"campaign_id": campaign_id, "newest": newest})
     return {
-        row.engine_id: Pace(tasks=row.tasks, tasks_s=row.tasks_s, loads=row.loads,
-                            loads_s=row.loads_s)
+        row.engine_id: Pace(tasks=row.tasks, tasks_s=row.tasks_s, expected_s=row.expected_s or 0.0,
+                            loads=row.loads, loads_s=row.loads_s, ago_s=row.ago_s)
         for row in found
     }  # fmt: skip

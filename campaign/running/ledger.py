@@ -10,9 +10,10 @@ import time
 from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import Generic, TypeVar
 
+from campaign.running.eta import Rest, eta_s
 from campaign.running.fleet import weights_of
 from campaign.running.live import Snapshot
-from campaign.running.pace import Estimate, Rest, corrected, eta_s
+from campaign.running.pace import Estimate, corrected
 from campaign.running.schedule import Waiting
 from campaign.running.work import Campaign
 from db.grids import paces
@@ -22,8 +23,9 @@ from db.store import Store
 
 T = TypeVar("T")
 
-#: Parts of the driver's time for counting tasks, for correcting estimates and for adding joules.
-COUNTING, CORRECTING, ADDING = 0.1, 0.02, 0.02
+#: Parts of the driver's time for counting tasks, for correcting estimates, for adding joules, and
+#: for the time to the end.
+COUNTING, CORRECTING, ADDING, FORESEEING = 0.1, 0.02, 0.02, 0.02
 
 
 class Sparing(Generic[T]):
@@ -66,6 +68,8 @@ class Ledger:
         self._joules = Sparing(
             lambda: store.retrying(lambda c: joules(c, campaign.id)), share=ADDING
         )
+        self._held: tuple[Mapping[int, int], Mapping[str, int]] = {}, {}
+        self._eta_s = Sparing(self._foreseen_s, share=FORESEEING)
 
     def landed(self, engine_id: int) -> None:
         """Note that a session ended: what was counted before says nothing of its engine's tasks."""
@@ -103,7 +107,7 @@ class Ledger:
         self, measuring: tuple[str, ...], holders: Mapping[int, int], boards: Mapping[str, int]
     ) -> Snapshot:
         """Return the campaign at this moment; `boards` are those it has, by kind."""
-        found = self.look()
+        found, self._held = self.look(), (holders, boards)
         measured, estimated = self._joules()
         return Snapshot(
             campaign=self._campaign.name,
@@ -114,8 +118,12 @@ class Ledger:
             energy_j=measured,
             energy_estimated_j=estimated,
             reality=self._campaign.reality,
-            eta_s=eta_s(self._rests(found.left, holders), boards),
+            eta_s=self._eta_s(),
         )
+
+    def _foreseen_s(self) -> float | None:
+        holders, boards = self._held
+        return eta_s(self._rests(self.look().left, holders), boards)
 
     def _rests(self, found: Mapping[int, Left], holders: Mapping[int, int]) -> Iterator[Rest]:
         estimates = self._estimates()
@@ -123,12 +131,10 @@ class Ledger:
             work = self._campaign.engines.get(engine_id)
             if work is None:  # of another driver, whose grid is larger
                 continue
-            estimate = estimates[engine_id]
             yield Rest(
-                board=work.engine.board,
+                estimate=estimates[engine_id],
                 board_count=work.engine.board_count,
                 tasks=left.unfinished,
-                task_s=estimate.task_s,
-                load_s=estimate.load_s,
+                in_work=left.unfinished - left.claimable,
                 holders=holders.get(engine_id, 0),
             )

@@ -5,7 +5,7 @@ Everything that can be refused is refused here, before anything starts.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
@@ -38,7 +38,7 @@ from db.costs import measured_costs
 from db.editing import edited
 from db.embedded import default_folder
 from db.errors import ConfigError
-from db.grids import Enrolled, Recalled, recall, remember
+from db.grids import Enrolled, Expected, Recalled, recall, remember
 from db.leases import LeasePolicy, Leases
 from db.place import Place, opened
 from db.progress import progress
@@ -49,6 +49,8 @@ from workers.engines.registry import Limits
 NO_BUDGET = BudgetSettings(hours=None, gpu_hours=None, kwh=None, price=None)
 #: Tasks of an engine whose estimates make its mean. They come in a random order.
 SAMPLE = 200
+#: Estimates of single workloads that are kept with a campaign, a few MB at most.
+MOST_WORKS = 40_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,12 +83,16 @@ class Prepared:
                 connection, campaign_id, lambda: enqueue(connection, campaign_id, grid.tasks)
             )
             write_exclusions(connection, campaign_id, grid.exclusions)
-            engines = [
-                (_enrolled(engine_id(connection, tasks[0].engine), tasks, efforts), tasks[0].engine)
-                for tasks in _by_engine(grid.tasks)
-            ]
+            engines: list[tuple[Enrolled, EngineSpec]] = []
+            works: list[Expected] = []
+            by_engine = _by_engine(grid.tasks)
+            for tasks in by_engine:
+                number = engine_id(connection, tasks[0].engine)
+                engines.append((_enrolled(number, tasks, efforts), tasks[0].engine))
+                sample = islice(tasks, min(SAMPLE, MOST_WORKS // len(by_engine)))
+                works += _expected(number, sample, efforts)
             digest = self.site.grid_digest(self.commits)
-            remember(connection, campaign_id, digest, [enrolled for enrolled, _ in engines])
+            remember(connection, campaign_id, digest, [enrolled for enrolled, _ in engines], works)
         self._quarantine(store, campaign_id, {e.engine_id: spec for e, spec in engines})
         states = _states(store, campaign_id)
         words = news(settings.campaign, states, grid.exclusions, self.commits.lost.values())
@@ -191,6 +197,7 @@ def _campaign(
                     settings, kinds, spec,
                     Limits(context_tokens=found.context_tokens, batch_size=found.batch_size), home,
                 ),
+                tasks=found.tasks,
                 task_s=found.task_s,
                 load_s=found.load_s,
             )
@@ -213,6 +220,13 @@ def _enrolled(number: int, tasks: Sequence[Task], efforts: Efforts) -> Enrolled:
         context_tokens=max(w.input_tokens + w.output_tokens for w in workloads),
         batch_size=max(w.batch_size * w.beams for w in workloads),
     )
+
+
+def _expected(number: int, tasks: Iterable[Task], efforts: Efforts) -> Iterator[Expected]:
+    """Yield what the workloads of some tasks of an engine are estimated to take."""
+    for workload, task in {task.workload: task for task in tasks}.items():
+        seconds = efforts.task(task).seconds
+        yield Expected(engine_id=number, workload=workload, seconds=seconds)
 
 
 def _states(store: Store, campaign_id: int) -> Mapping[str, int]:

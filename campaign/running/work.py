@@ -21,18 +21,21 @@ from workers.rig import RigPlan
 class Work:
     """An engine of the campaign: how its sessions are equipped, and estimates in seconds.
 
-    `task_s` is the mean of its tasks.
+    `task_s` is the mean of its `tasks`.
     """
 
     engine: EngineSpec
     rig: RigPlan
+    tasks: int
     task_s: float
     load_s: float
 
     @property
     def estimate(self) -> Estimate:
         """What its sessions take, before anything of it was measured."""
-        return Estimate(board=self.engine.board, task_s=self.task_s, load_s=self.load_s)
+        return Estimate(
+            board=self.engine.board, task_s=self.task_s, load_s=self.load_s, tasks=self.tasks
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

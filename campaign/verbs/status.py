@@ -15,12 +15,13 @@ from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
+from campaign.running.eta import Rest, eta_s
 from campaign.running.live import clock
-from campaign.running.pace import Estimate, Rest, corrected, eta_s
+from campaign.running.pace import Estimate, corrected
 from campaign.storeroom import ask_campaigns, existing, place, split
 from campaign.tabular import plain, print_table, say, write_json
 from db.errors import ConfigError
-from db.grids import Pacing
+from db.grids import Pace, Pacing
 from db.place import Place
 from db.standing import Joules, Standing, paced_standing
 from workers.process import boot_id, is_alive
@@ -28,6 +29,8 @@ from workers.process import boot_id, is_alive
 ERRORS_SHOWN = 5
 #: Seconds between two looks of ``--watch``.
 WATCHED_S = 2.0
+#: Seconds for which a board without a session is taken to be between two.
+BETWEEN_S = 60.0
 #: Takes a terminal's cursor to its corner and clears what is there.
 CLEAR = "\x1b[H\x1b[2J"
 
@@ -109,23 +112,30 @@ def _eta(one: Standing, pacing: Pacing) -> str:
 def _eta_s(one: Standing, pacing: Pacing) -> float | None:
     """Return the seconds until the boards that are measuring now have done what they can."""
     estimates = {
-        found.engine_id: Estimate(board=spec.board, task_s=found.task_s, load_s=found.load_s)
+        found.engine_id: Estimate(
+            board=spec.board, task_s=found.task_s, load_s=found.load_s, tasks=found.tasks
+        )
         for found, spec in pacing.engines
     }
-    improved, boards, holders = corrected(estimates, pacing.paces), Counter[str](), Counter[int]()
+    improved, boards = corrected(estimates, pacing.paces), Counter[str]()
+    holders, in_work = Counter[int](), Counter[int]()
     for session in one.running:
         if _alive(session) is not False:
             holders[session["engine_id"]] += 1
+            in_work[session["engine_id"]] += session["leased"]
             boards[session["board"]] += session["board_count"]
+    for found, spec in pacing.engines if boards else ():
+        pace = pacing.paces.get(found.engine_id, Pace())
+        if pace.ago_s is not None and pace.ago_s < BETWEEN_S:
+            boards[spec.board] = max(boards[spec.board], spec.board_count)
     left = {engine.engine_id: engine.left for engine in one.engines}
     return eta_s(
         (
             Rest(
-                board=spec.board,
+                estimate=improved[found.engine_id],
                 board_count=spec.board_count,
                 tasks=left.get(found.engine_id, 0),
-                task_s=improved[found.engine_id].task_s,
-                load_s=improved[found.engine_id].load_s,
+                in_work=in_work[found.engine_id],
                 holders=holders[found.engine_id],
             )
             for found, spec in pacing.engines

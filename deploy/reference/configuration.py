@@ -80,13 +80,14 @@ def _sections() -> Iterator[tuple[str, list[str]]]:
 
 def _default(tree: Tree, key: str) -> str:
     value = value_at(tree, key)
-    if key == "engine.options":
+    if key == "engine.options" and isinstance(value, Mapping):
         return ", ".join(code(f"{name}={_text(one)}") for name, one in leaves(value))
     return code(_text(value))
 
 
 def _text(value: object) -> str:
-    return yaml.safe_dump(value, default_flow_style=True, width=1000).removesuffix("...\n").strip()
+    text: str = yaml.safe_dump(value, default_flow_style=True, width=1000)
+    return text.removesuffix("...\n").strip()
 
 
 def kind(tree: Tree, key: str) -> str:

@@ -49,13 +49,14 @@ def schema() -> str:
     lines += ["", "## Tables"]
     for one in sorted(metadata.tables.values(), key=lambda one: one.name):
         lines += ["", f"### {one.name} (table)", "", f"{one.comment}.", ""]
-        rows = [(code(c.name), _kind(c), str(c.comment)) for c in one.columns]
-        lines += table(("column", "type", "what it is"), rows)
+        declared = [(code(c.name), _kind(c), str(c.comment)) for c in one.columns]
+        lines += table(("column", "type", "what it is"), declared)
     return "\n".join(lines) + "\n"
 
 
 def _kind(column: Column[object]) -> str:
-    kind = column.type.compile(dialect=postgresql.dialect())
+    dialect = postgresql.dialect()  # type: ignore[no-untyped-call]
+    kind = column.type.compile(dialect=dialect)
     words = [kind.lower(), *([] if column.nullable else ["not null"])]
     refers = sorted(code(key.target_fullname) for key in column.foreign_keys)
     return ", ".join([*words, *(f"→ {one}" for one in refers)])
@@ -86,7 +87,7 @@ def _said(name: str, column: Column[object]) -> str:
 
 def _asked(words: str) -> str:
     """Return what a computed column is, behind what the configuration says of it."""
-    field = re.search(r"`.*\bw\.(\w+)", words)
+    field = re.search(r"`.*\bworkload ->> '(\w+)'", words)
     meaning = meanings().get(f"workload.{field[1]}") if field else None
     return f"{meaning} ({words})" if meaning else words
 

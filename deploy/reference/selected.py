@@ -65,8 +65,8 @@ def _named(item: str, joined: Mapping[str, Columns]) -> Iterator[tuple[str, str]
     """Yield the columns that one item of a select list gives."""
     column = _COLUMN.fullmatch(item)
     if column is not None and column["name"] == "*":
-        for alias, columns in joined.items():
-            if column["of"] in (None, alias):
+        for relation, columns in joined.items():
+            if column["of"] in (None, relation):
                 yield from columns.items()
         return
     if column is not None:

@@ -98,7 +98,7 @@ def _section(title: str) -> list[str]:
     if rows := [(_named(action), _said(action)) for action in options(parser)]:
         lines += ["", *table(("option", "what it does"), rows)]
     if rest and title not in GROUPS:
-        laid_out = issubclass(parser.formatter_class, argparse.RawDescriptionHelpFormatter)
+        laid_out = parser.formatter_class is argparse.RawDescriptionHelpFormatter
         text = rest.strip("\n").splitlines()
         lines += ["", "```text", *text, "```"] if laid_out else ["", _escaped(rest)]
     return [*lines, "", _codes(verb)]

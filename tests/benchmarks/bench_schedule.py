@@ -6,14 +6,9 @@ BENCH_QUICK=1 leaves 10,000 boards out. A missed target fails the run.
 
 from __future__ import annotations
 
-import heapq
 import os
-import random
-import time
-from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from math import ceil
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import pytest
 
@@ -21,10 +16,9 @@ from campaign.catalogue.catalog import load_catalog
 from campaign.configuration.config import load
 from campaign.forecast.hours import Efforts
 from campaign.grids.grid import expand
-from campaign.running.pace import Estimate, corrected
-from campaign.running.schedule import Node, Waiting, schedule
-from db.grids import Pace
+from campaign.running.pace import Estimate
 from db.records import EngineSpec
+from tests.benchmarks.virtual import Engine, Simulation, fleet, truth
 
 pytestmark = pytest.mark.timeout(1200)
 
@@ -37,168 +31,6 @@ QUICK = os.environ.get("BENCH_QUICK", "0") not in ("", "0")
 #: Spread of true over estimated seconds (sigma of its logarithm) by board, by engine, by task.
 WRONG = (0.4, 0.3, 0.05)
 EXACT = (0.0, 0.0, 0.0)
-#: Virtual seconds between two looks of the driver, and between two corrections.
-STEP_S, CORRECTED_S = 1.0, 300.0
-
-
-@dataclass(slots=True, kw_only=True)
-class Engine:
-    """An engine of the grid with its true seconds, which only the clock knows."""
-
-    spec: EngineSpec
-    estimate: Estimate
-    load_s: float
-    tasks_s: list[float]
-    holders: int = 0
-    claimed: int = 0
-    measured: Pace = field(default_factory=Pace)
-
-    @property
-    def board_s(self) -> float:
-        return self.spec.board_count * (self.load_s + sum(self.tasks_s))
-
-    @property
-    def left(self) -> int:
-        return len(self.tasks_s) - self.claimed
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Result:
-    """Seconds of virtual time, of the driver, and what it did in them."""
-
-    ends_s: Mapping[str, float]
-    driver_s: float
-    calls: int
-    loads: int
-
-
-def truth(engines: Sequence[tuple[EngineSpec, Estimate, list[float]]], spread) -> list[Engine]:
-    """Return the engines with true seconds that the estimates miss by `spread`."""
-    chance = random.Random(7)
-    by_board, by_engine, by_task = spread
-    boards: dict[str, float] = {}
-    found = []
-    for spec, estimate, tasks_s in engines:
-        if spec.board not in boards:
-            boards[spec.board] = chance.lognormvariate(0, by_board)
-        off = boards[spec.board] * chance.lognormvariate(0, by_engine)
-        true_s = [s * off * chance.lognormvariate(0, by_task) for s in tasks_s]
-        load_s = estimate.load_s * chance.lognormvariate(0, by_engine)
-        found.append(Engine(spec=spec, estimate=estimate, load_s=load_s, tasks_s=true_s))
-    return found
-
-
-def fleet(engines: Sequence[Engine], boards: int) -> list[tuple[str, str, int]]:
-    """Return (id, board, boards) of nodes: so many boards of each kind, 8 to a node.
-
-    16 where a group of the grid needs them and there are as many.
-    """
-    widest: Counter[str] = Counter()
-    for engine in engines:
-        widest[engine.spec.board] = max(widest[engine.spec.board], engine.spec.board_count)
-    nodes = []
-    for board, group in widest.items():
-        size = 16 if group > 8 and boards >= 16 else 8
-        nodes += [
-            (f"{board}/{n}", board, min(size, boards - n * size))
-            for n in range(ceil(boards / size))
-        ]
-    return nodes
-
-
-class Simulation:
-    """A driver and its sessions on a virtual clock."""
-
-    def __init__(self, engines: Sequence[Engine], nodes: Sequence[tuple[str, str, int]]) -> None:
-        self.engines = engines
-        self.kind = {name: board for name, board, _ in nodes}
-        self.idle = {name: boards for name, _, boards in nodes}
-        self.weights: dict[str, set[str]] = defaultdict(set)
-        self.estimates = {n: engine.estimate for n, engine in enumerate(engines)}
-        self.events: list[tuple[float, int, int, str, float]] = []
-        self.ends_s: dict[str, float] = defaultdict(float)
-        self.driver_s, self.calls, self.loads = 0.0, 0, 0
-
-    def run(self) -> Result:
-        now_s, next_correction_s, landed = 0.0, CORRECTED_S, True
-        while True:
-            if now_s >= next_correction_s:
-                self._correct()
-                next_correction_s = now_s + CORRECTED_S
-            if landed:
-                self._dispatch(now_s)
-            if not self.events:
-                break
-            now_s, landed = max(now_s + STEP_S, self.events[0][0]), False
-            while self.events and self.events[0][0] <= now_s:
-                landed |= self._step(*heapq.heappop(self.events))
-        assert not any(engine.left for engine in self.engines)
-        return Result(
-            ends_s=self.ends_s, driver_s=self.driver_s, calls=self.calls, loads=self.loads
-        )
-
-    def _dispatch(self, now_s: float) -> None:
-        began = time.process_time()
-        idle = {self.kind[name] for name, boards in self.idle.items() if boards}
-        waiting = [
-            self._waiting(n, engine)
-            for n, engine in enumerate(self.engines)
-            if engine.left and engine.spec.board in idle
-        ]
-        nodes = [
-            Node(id=name, board=self.kind[name], idle=idle, weights=frozenset(self.weights[name]))
-            for name, idle in self.idle.items()
-            if idle
-        ]
-        chosen = schedule(waiting, nodes)
-        self.driver_s += time.process_time() - began
-        self.calls += 1
-        for one in chosen:
-            engine = self.engines[one.engine_id]
-            assert self.kind[one.node] == engine.spec.board
-            self.idle[one.node] -= engine.spec.board_count
-            assert self.idle[one.node] >= 0
-            self.weights[one.node].add(engine.spec.model.name)
-            engine.holders += 1
-            self.loads += 1
-            self._push(now_s + engine.load_s, one.engine_id, one.node, 0.0)
-
-    def _waiting(self, number: int, engine: Engine) -> Waiting:
-        known = self.estimates[number]
-        return Waiting(
-            engine_id=number, board=engine.spec.board, board_count=engine.spec.board_count,
-            claimable=engine.left, remaining_s=engine.left * known.task_s, load_s=known.load_s,
-            holders=engine.holders, weights=engine.spec.model.name,
-        )  # fmt: skip
-
-    def _push(self, at_s: float, number: int, node: str, took_s: float) -> None:
-        heapq.heappush(self.events, (at_s, len(self.events), number, node, took_s))
-
-    def _step(self, at_s: float, _: int, number: int, node: str, took_s: float) -> bool:
-        """A session loaded or finished a task: it claims the next; returns whether it landed."""
-        engine, seen = self.engines[number], self.engines[number].measured
-        engine.measured = (
-            Pace(tasks=seen.tasks + 1, tasks_s=seen.tasks_s + took_s, loads=seen.loads,
-                     loads_s=seen.loads_s)
-            if took_s
-            else Pace(tasks=seen.tasks, tasks_s=seen.tasks_s, loads=seen.loads + 1,
-                          loads_s=seen.loads_s + engine.load_s)
-        )  # fmt: skip
-        if engine.left:
-            took_s = engine.tasks_s[engine.claimed]
-            engine.claimed += 1
-            self._push(at_s + took_s, number, node, took_s)
-            return False
-        engine.holders -= 1
-        self.idle[node] += engine.spec.board_count
-        self.ends_s[engine.spec.board] = max(self.ends_s[engine.spec.board], at_s)
-        return True
-
-    def _correct(self) -> None:
-        began = time.process_time()
-        measured = {n: engine.measured for n, engine in enumerate(self.engines)}
-        self.estimates = corrected({n: e.estimate for n, e in enumerate(self.engines)}, measured)
-        self.driver_s += time.process_time() - began
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -238,7 +70,7 @@ def grid() -> list[tuple[EngineSpec, Estimate, list[float]]]:
     for tasks in engines.values():
         spec, seconds = tasks[0].engine, [efforts.task(task).seconds for task in tasks]
         estimate = Estimate(
-            board=spec.board, task_s=sum(seconds) / len(seconds),
+            board=spec.board, task_s=sum(seconds) / len(seconds), tasks=len(seconds),
             load_s=efforts.load(spec, tasks[0].protocol).seconds,
         )  # fmt: skip
         made.append((spec, estimate, seconds))

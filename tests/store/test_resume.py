@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import pairwise
 
 import pytest
 
@@ -11,9 +12,11 @@ from campaign.running import prepare as preparing
 from campaign.running import site
 from campaign.running.prepare import begun
 from campaign.running.work import Campaign
+from campaign.verbs.status import _document
 from db.embedded import EmbeddedPostgres
 from db.grids import paces
 from db.place import Place
+from db.standing import campaigns, paced_standing
 from db.store import Store
 from tests.store.world import World, ground, measurement
 
@@ -115,3 +118,73 @@ def test_what_sessions_took_is_told_by_engine(world: World) -> None:
         (pace,) = paces(connection, campaign.id).values()
         assert paces(connection, campaign.id, newest=0) == {}
     assert (pace.tasks, pace.tasks_s, pace.loads) == (1, 7.0, 1)
+
+
+def test_what_was_estimated_of_the_measured_tasks_is_told_beside_it(world: World) -> None:
+    campaign = begin(world)
+    world.campaign_id = campaign.id
+    world.engine_id, work = min(campaign.engines.items())
+    session, told = world.session(world.engine_id), []
+    for _ in range(work.tasks):
+        claim = world.claim(session)
+        world.leases.finish(claim.lease_id, session, measurement())
+        with world.store.begin() as connection:
+            told.append(paces(connection, campaign.id)[world.engine_id].expected_s)
+    each = [after - before for before, after in pairwise([0.0, *told])]
+    assert max(each) > 1.5 * min(each) > 0  # its own, not the mean
+    assert told[-1] == pytest.approx(work.tasks * work.task_s, rel=1e-3)
+
+
+def test_a_load_begins_where_the_boards_were_left_unless_nobody_was_at_work(world: World) -> None:
+    campaign = begin(world)
+    world.campaign_id, world.engine_id = campaign.id, min(campaign.engines)
+    for number, gone in enumerate((0, 20, 600)):  # seconds since the session before
+        session = world.session(world.engine_id)
+        world.leases.finish(world.claim(session).lease_id, session, measurement())
+        at = {"id": session, "start": 2000 * number + gone, "ready": 2000 * number + gone + 5}
+        world.sql(
+            "update sessions set started_at = to_timestamp(%(start)s) where id = %(id)s", **at
+        )
+        world.sql(
+            "update attempts set opened_at = to_timestamp(%(ready)s), "
+            "closed_at = to_timestamp(%(next)s) where session_id = %(id)s",
+            **at, next=2000 * (number + 1),
+        )  # fmt: skip
+    with world.store.begin() as connection:
+        (pace,) = paces(connection, campaign.id).values()
+    assert (pace.loads, pace.loads_s) == (3, 5 + (20 + 5) + 5)
+
+
+def eta(world: World) -> float | None:
+    """What `status --json` has as `eta_s` of the simulated campaign."""
+    with world.store.begin() as connection:
+        campaign = campaigns(connection)["simulated"]
+        return _document(*paced_standing(connection, campaign, newest=1))["eta_s"]
+
+
+def test_status_foresees_the_boards_that_measure_and_those_between_two_sessions(
+    world: World,
+) -> None:
+    campaign = begin(world)
+    world.campaign_id = campaign.id
+    of = {work.engine.board: number for number, work in campaign.engines.items()}
+    assert eta(world) is None
+    world.session(of["h100-sxm-80gb"])
+    world.engine_id = of["rtx-a6000"]
+    session = world.session(world.engine_id)
+    world.leases.finish(world.claim(session).lease_id, session, measurement())
+    ended = (
+        """update sessions set outcome = 'ended', ended_at = now() - %(ago)s * interval '1 s',
+                  started_at = now() - (%(ago)s + 70) * interval '1 s' where id = %(id)s""",
+        """update attempts set closed_at = now() - %(ago)s * interval '1 s',
+                  opened_at = now() - (%(ago)s + 30) * interval '1 s'""",
+    )
+    found = []
+    for ago in (5, 300):
+        for statement in ended:
+            world.sql(statement, ago=ago, id=session)
+        found.append(eta(world))
+    between, gone = found
+    assert between > 1.3 * gone  # the slower board has more to do
+    world.sql("update sessions set outcome = 'ended', ended_at = now() where outcome is null")
+    assert eta(world) is None

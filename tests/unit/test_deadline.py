@@ -128,7 +128,7 @@ def work(**options: object) -> Work:
         limits=Limits(context_tokens=1, batch_size=1), meters=(), interval_s=1, calibration={},
         gates={}, weights_folder="", board=CATALOG.board("rtx-a6000"),
     )  # fmt: skip
-    return Work(engine=engine, rig=rig, task_s=10, load_s=50)
+    return Work(engine=engine, rig=rig, tasks=1, task_s=10, load_s=50)
 
 
 def tasks(engine: EngineSpec = ENGINE) -> list[Task]:

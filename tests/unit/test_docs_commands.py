@@ -1,7 +1,7 @@
 """Every command of the README and of docs/ is one that this program takes.
 
-Read, not run: verbs and options by their own parsers, overrides by the loader of `plan`, named
-queries, claims, models and boards by name. Those that need nothing but the catalogue are run.
+Read, in blocks and in sentences: verbs and options by their own parsers, overrides by the loader of
+`plan`, named queries, claims, models and boards by name. tests/docs/ runs those in blocks.
 """
 
 from __future__ import annotations

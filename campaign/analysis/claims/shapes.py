@@ -28,6 +28,7 @@ def sizes_of(engine: Built) -> Sizes | None:
     )
 
 
+@cache
 def _catalogued(model: str) -> dict[str, object]:
     try:
         return dict(_catalog().model(model, "random").architecture)
