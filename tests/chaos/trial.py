@@ -34,6 +34,9 @@ WORDS = (
 )
 LEASE_S = 2.0
 PROGRESS_S = 15.0
+#: What a Ray leaves behind whose raylet and GCS were both killed ends by itself: its agents look
+#: for the raylet for some seconds, and then try for a minute to tell the GCS that it died.
+ORPHANS_S = 120.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -128,7 +131,7 @@ def settle(adversary: Adversary, hosts: Sequence[Host]) -> None:
 def verdict(server: Server, hosts: Sequence[Host], undisturbed: Sequence[Any]) -> list[str]:
     """Return what the end state breaks, in the store and on the hosts."""
     found = list(broken(server.ask, undisturbed))
-    ends_s = time.monotonic() + 30.0
+    ends_s = time.monotonic() + ORPHANS_S
     while any(host.orphans() for host in hosts) and time.monotonic() < ends_s:
         time.sleep(0.1)
     for host in hosts:
