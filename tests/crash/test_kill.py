@@ -148,3 +148,15 @@ def test_engine_that_hangs_is_killed_at_its_deadline_and_replaced(site: Site) ->
     tried = site.facts("select outcome, kind, count(*) from attempts group by 1, 2 order by 1, 2")
     assert tried == [("faulted", "deadline", 1), ("ok", None, 3)]
     whole(site)
+
+
+def test_a_killed_local_ray_ends_the_run_and_the_same_command_goes_on(site: Site) -> None:
+    run = site.start(hold_at="in_window")
+    site.held_pid("in_window")
+    (raylet,) = (process for process in site.ours() if process.name() == "raylet")
+    raylet.kill()
+    code, said, err = site.finish(run)
+    assert code == 75, err
+    assert "quarantined" not in said["tasks"]
+    code, said, err = site.finish(site.start())
+    assert (code, said["tasks"]) == (0, {"done": 3}), err
