@@ -1,13 +1,14 @@
 """The folder an engine loads: config.json, safetensors, tokenizer; found, fetched or drawn.
 
 Random weights are drawn by transformers' own initialisation of the architecture under a fixed
-seed, once per architecture and dtype. Only safetensors are read, never pickles; no code that
+seed, once per architecture and dtype; on the GPU where there is one, which takes seconds. Only safetensors are read, never pickles; no code that
 comes with a model is run. A folder appears whole or not at all.
 """
 
 from __future__ import annotations
 
 import fcntl
+import gc
 import json
 import shutil
 from collections.abc import Iterator
@@ -95,6 +96,7 @@ def _fetched(model: ModelSpec) -> Path:
 def _random(model: ModelSpec, dtype: str, cache: Path, form: str | None) -> Path:
     """Return the folder of randomly drawn weights; one process of the host draws them."""
     identity = {"architecture": model.architecture, "dtype": dtype, "seed": SEED}
+    identity |= {} if drawn_on() == "cpu" else {"drawn_on": drawn_on()}  # another generator's
     plain = _random(model, dtype, cache, None) if form is not None else None
     identity |= {"quantization": form} if form is not None else {}
     folder = cache.absolute() / f"random-{digest(identity)[:20]}"
@@ -137,6 +139,8 @@ def _draw(model: ModelSpec, dtype: str, folder: Path, plain: Path | None, form: 
         words = write_tokenizer(partial, int(drawn.config.vocab_size))
         (partial / PROVENANCE).write_text(_provenance(model, dtype, words))
         partial.rename(folder)
+        del drawn
+        _give_back()
     except (EngineFault, OSError):
         raise
     except Exception as error:
@@ -154,8 +158,24 @@ def _refuse_small_disk(folder: Path, model: PreTrainedModel) -> None:
         raise disk_full(f"{folder.stem} ({size / 1e9:.1f} GB)")
 
 
+def drawn_on() -> str:
+    """Return the device that weights are drawn on: a processor takes minutes for billions."""
+    import torch
+
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def _give_back() -> None:
+    """Return the GPU's memory that weights were drawn in; the engine is to have all of it."""
+    import torch
+
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+
+
 def _initialised(model: ModelSpec, dtype: str) -> PreTrainedModel:
-    """Return a model as transformers initialises it, without touching the caller's generator."""
+    """Return a model as transformers initialises it, without touching the caller's generators."""
     import torch
     from transformers import AutoConfig, AutoModelForCausalLM
     from transformers.utils import logging
@@ -168,7 +188,8 @@ def _initialised(model: ModelSpec, dtype: str) -> PreTrainedModel:
         token = getattr(config, name, None)
         if isinstance(token, int) and token >= config.vocab_size:
             setattr(config, name, None)
-    with torch.random.fork_rng(devices=[]):
+    device = drawn_on()
+    with torch.random.fork_rng(devices=[] if device == "cpu" else [0]), torch.device(device):
         torch.manual_seed(SEED)
         return AutoModelForCausalLM.from_config(
             config, dtype=getattr(torch, dtype), trust_remote_code=False
@@ -181,6 +202,7 @@ def _provenance(model: ModelSpec, dtype: str, tokenizer: int | None) -> str:
             "weights": "random",
             "initialisation": "transformers from_config",
             "seed": SEED,
+            "drawn_on": drawn_on(),
             "dtype": dtype,
             "architecture": dict(model.architecture),
             "tokenizer_vocabulary": tokenizer,
