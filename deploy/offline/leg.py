@@ -1,0 +1,194 @@
+"""One leg of a campaign on a machine without a network: unpack, go on from a dump, measure, pack.
+
+    python3 deploy/offline/leg.py [--seconds 540] [--only-unpack] [WORDS OF campaign ...]
+
+Runs under the machine's own Python from the root of the checkout. What pack.py packed is unpacked
+once into a folder outside the checkout, a dump that was carried along is restored into a store that
+is still empty, `campaign WORDS` runs until its time is over, and what it left is written below
+$OUT, in files no larger than what comes back. It never changes a setting of a GPU.
+"""
+
+import argparse
+import hashlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tarfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final
+
+ROOT: Final = Path(__file__).resolve().parent.parent.parent
+#: Seconds kept for the dump, the export and the files that come back.
+AFTER_S: Final = 40.0
+#: Of that, what a run keeps between its deadline and its last task's end.
+MARGIN_S: Final = 10.0
+MIB: Final = 1 << 20
+#: The most that one file may hold which comes back, and how many may.
+MOST_BYTES, MOST_FILES = 15 * MIB, 8
+DUMP: Final = "store.dump"
+
+
+class Leg:
+    """The folders of a leg, and the environment that its programs run in."""
+
+    def __init__(self, packed: Path, home: Path, out: Path) -> None:
+        """Take what was carried, where it is unpacked, and where results go."""
+        self.packed, self.home, self.out = packed, home, out
+        self.site, self.store = home / "site", home / "home"
+        for folder in (self.home, self.site, self.store, out):
+            folder.mkdir(parents=True, exist_ok=True)
+            folder.chmod(0o755)  # as root, Postgres runs as another user
+        self.environment = {
+            **os.environ,
+            "PYTHONPATH": os.pathsep.join((str(self.site), str(ROOT))),
+            "PYTHONUNBUFFERED": "1",
+            "CAMPAIGN_HOME": str(self.store),
+            "HF_HUB_OFFLINE": "1",
+            "RAY_USAGE_STATS_ENABLED": "0",
+            "VLLM_USE_FLASHINFER_SAMPLER": "0",
+        }
+
+    def unpack(self) -> None:
+        """Unpack every archive that was carried, unless it was before."""
+        for file in sorted(self.packed.glob("*/*.tar.xz")):
+            done = self.home / f"{file.name}.unpacked"
+            if done.exists():
+                continue
+            began_s = time.monotonic()
+            expected = (file.parent / "SHA256SUMS").read_text().split()[0]
+            if hashlib.sha256(file.read_bytes()).hexdigest() != expected:
+                sys.exit(f"leg.py: {file} is not what was packed: carry it again")
+            with tarfile.open(file, "r:xz") as archive:
+                archive.extractall(self.site, filter="tar")
+            done.touch()
+            said(f"unpacked {file.name} in {time.monotonic() - began_s:.1f} s")
+
+    def restore(self) -> None:
+        """Go on from the dump of an earlier leg, if one was carried and no store is here yet."""
+        pieces = sorted(self.packed.glob(f"carry/{DUMP}*"))
+        if not pieces or (self.store / "store").exists():
+            return
+        whole = self.home / DUMP
+        with whole.open("wb") as out:
+            for piece in pieces:
+                out.write(piece.read_bytes())
+        code = self.campaign("db", "restore", str(whole), log="restore.log", limit_s=60.0)
+        if code:
+            sys.exit(f"leg.py: the dump was not restored: {(self.out / 'restore.log').read_text()}")
+
+    def campaign(self, *words: str, log: str, limit_s: float) -> int:
+        """Run `campaign WORDS`, its output shown and kept; returns its exit code, 124 if late."""
+        command = [sys.executable, "-m", "campaign", *words]
+        with (self.out / log).open("ab") as kept:
+            process = subprocess.Popen(
+                command, cwd=ROOT, env=self.environment, stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+            )  # fmt: skip
+            reader = subprocess.Popen(["tee", "-a", kept.name], stdin=process.stdout)
+            try:
+                return process.wait(timeout=max(1.0, limit_s))
+            except subprocess.TimeoutExpired:
+                process.terminate()  # it gives back what it had in work
+                try:
+                    process.wait(timeout=15.0)
+                except subprocess.TimeoutExpired:
+                    process.kill()
+                    process.wait()
+                return 124
+            finally:
+                try:
+                    reader.wait(timeout=5.0)
+                except subprocess.TimeoutExpired:
+                    reader.kill()
+
+    def bring(self) -> None:
+        """Write what the leg left: the dump, the rows, what this machine is."""
+        whole = self.home / "after.dump"
+        self.campaign("db", "dump", str(whole), log="after.log", limit_s=30.0)
+        self.campaign("export", "-o", str(self.out / "rows.csv"), log="after.log", limit_s=30.0)
+        (self.out / "machine.json").write_text(json.dumps(self.machine(), indent=1) + "\n")
+        logs = sorted(self.out.glob("*.log"))
+        with tarfile.open(self.out / "logs.tar.xz", "w:xz") as archive:
+            for file in (*logs, *sorted(self.store.glob("logs/**/*.log"))):
+                archive.add(file, file.name)
+        for file in logs:
+            file.unlink()
+        if whole.exists():
+            self.split(whole)
+        files = [path for path in self.out.rglob("*") if path.is_file()]
+        for file in files:
+            large = file.stat().st_size > MOST_BYTES
+            said(f"{file.name:<24}{file.stat().st_size / MIB:7.2f} MiB{' TOO LARGE' * large}")
+        if len(files) > MOST_FILES:
+            said(f"{len(files)} files: {MOST_FILES} come back")
+
+    def split(self, whole: Path) -> None:
+        """Copy the dump to where it comes back from, in pieces where one would be too large."""
+        content = whole.read_bytes()
+        if len(content) <= MOST_BYTES:
+            shutil.copyfile(whole, self.out / DUMP)
+            return
+        for number, start in enumerate(range(0, len(content), MOST_BYTES)):
+            (self.out / f"{DUMP}.{number}").write_bytes(content[start : start + MOST_BYTES])
+
+    def machine(self) -> dict[str, object]:
+        """Return what ran here: versions and the board, and neither a host's name nor a user's."""
+        listed = "import importlib.metadata as m; print(*sorted({f'{d.name}=={d.version}' for d in m.distributions()}), sep='\\n')"
+        packages = self.said(sys.executable, "-c", listed).splitlines()
+        board = self.said(
+            "nvidia-smi", "--format=csv,noheader",
+            "--query-gpu=name,driver_version,memory.total,power.limit,persistence_mode,"
+            "mig.mode.current,ecc.mode.current,clocks.max.sm",
+        )  # fmt: skip
+        return {
+            "python": sys.version.split()[0], "kernel": os.uname().release,
+            "cores": os.cpu_count(), "board": board, "packages": packages,
+        }  # fmt: skip
+
+    def said(self, *command: str) -> str:
+        """Return what a program prints; nothing where it is not there or fails."""
+        try:
+            return subprocess.run(
+                command, env=self.environment, check=True, timeout=20.0, capture_output=True,
+                text=True,
+            ).stdout.strip()  # fmt: skip
+        except (OSError, subprocess.SubprocessError):
+            return ""
+
+
+def said(line: str) -> None:
+    """Print a line at once."""
+    print(f"leg: {line}", flush=True)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Do the leg; returns the exit code of `campaign`."""
+    began_s = time.monotonic()
+    parser = argparse.ArgumentParser(description="one leg of a campaign on an offline machine")
+    parser.add_argument("--seconds", type=float, default=540.0, help="for all of it")
+    parser.add_argument("--packed", type=Path, default=ROOT / ".offline", help="what was carried")
+    parser.add_argument("--home", type=Path, default=Path("/tmp/campaign-offline"))  # noqa: S108
+    parser.add_argument("--only-unpack", action="store_true")
+    args, words = parser.parse_known_args(argv)
+    leg = Leg(args.packed, args.home, Path(os.environ.get("OUT") or ROOT / ".offline" / "out"))
+    leg.unpack()
+    if args.only_unpack:
+        return 0
+    leg.restore()
+    left_s = args.seconds - (time.monotonic() - began_s) - AFTER_S
+    if words[:1] == ["run"]:
+        words += [f"run.deadline={left_s:.0f}", f"run.margin_s={MARGIN_S:.0f}"]
+    said(f"{' '.join(words)}, {left_s:.0f} s")
+    code = leg.campaign(*words, log="campaign.log", limit_s=left_s + MARGIN_S)
+    said(f"ended with {code} after {time.monotonic() - began_s:.0f} s")
+    leg.bring()
+    said(f"done after {time.monotonic() - began_s:.0f} s")
+    return code
+
+
+if __name__ == "__main__":
+    sys.exit(main())
