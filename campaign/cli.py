@@ -48,11 +48,16 @@ VERBS: Mapping[str, tuple[str, str]] = {
     "prefetch": ("campaign.verbs.prefetch", "bring the weights of a plan's engines to this host"),
     "doctor": ("campaign.verbs.doctor", "what this machine can measure, and why not more"),
     "meter": ("campaign.verbs.meter", "the joules of any command: campaign meter -- CMD"),
+    "instrument": (
+        "campaign.verbs.instrument",
+        "what a board's counter and sensors do, found by experiment",
+    ),
 }
 #: Verbs whose second word has a module of its own.
 GROUPS: Mapping[str, Mapping[str, tuple[str, str]]] = {"analyze": ANALYSES}
-#: Verbs without configuration; what follows their -- is another program's, and left alone.
+#: Verbs without configuration; what follows the -- of a runner is another program's, left alone.
 RUNNERS = ("meter",)
+PLAIN = (*RUNNERS, "instrument")
 #: Verbs whose words are all configuration: a misspelling is answered before their imports.
 CONFIGURED = ("plan", "run", "prefetch")
 INTERRUPTED = 130
@@ -145,7 +150,7 @@ def _arguments(verb: str, module: Verb, parser: _Parser, rest: Sequence[str]) ->
     parser.set_defaults(verb=verb, conf=None)
     parser.add_argument("--json", action="store_true", help="print data as JSON")
     words = argparse.SUPPRESS
-    if verb not in RUNNERS:
+    if verb not in PLAIN:
         words, folder = OVERRIDES, "folder of your own grid/, workload/, ..."
         parser.add_argument("--conf", metavar="DIR", help=folder)
     module.add_arguments(parser)

@@ -30,6 +30,11 @@ MIB: Final = 1 << 20
 #: The most that one file may hold which comes back, and how many may.
 MOST_BYTES, MOST_FILES = 15 * MIB, 8
 DUMP: Final = "store.dump"
+#: Prints what is installed, of the packages that were carried and of the machine's own.
+LIST: Final = """
+from importlib.metadata import distributions
+print(*sorted({f"{d.name}=={d.version}" for d in distributions()}), sep="\\n")
+"""
 
 
 class Leg:
@@ -137,8 +142,7 @@ class Leg:
 
     def machine(self) -> dict[str, object]:
         """Return what ran here: versions and the board, and neither a host's name nor a user's."""
-        listed = "import importlib.metadata as m; print(*sorted({f'{d.name}=={d.version}' for d in m.distributions()}), sep='\\n')"
-        packages = self.said(sys.executable, "-c", listed).splitlines()
+        packages = self.said(sys.executable, "-c", LIST).splitlines()
         board = self.said(
             "nvidia-smi", "--format=csv,noheader",
             "--query-gpu=name,driver_version,memory.total,power.limit,persistence_mode,"

@@ -1,8 +1,8 @@
 """The folder an engine loads: config.json, safetensors, tokenizer; found, fetched or drawn.
 
 Random weights are drawn by transformers' own initialisation of the architecture under a fixed
-seed, once per architecture and dtype; on the GPU where there is one, which takes seconds. Only safetensors are read, never pickles; no code that
-comes with a model is run. A folder appears whole or not at all.
+seed, once per architecture and dtype, on the GPU where there is one. Only safetensors are read,
+never pickles; no code that comes with a model is run. A folder appears whole or not at all.
 """
 
 from __future__ import annotations

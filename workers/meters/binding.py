@@ -156,7 +156,7 @@ class Gpu:
         """Prefer the instant power, then the 1 s average, then the call older drivers have."""
         for field in ("instant", "average", "legacy"):
             try:
-                self._power(field)
+                self.power_of(field)
             except SensorError as error:
                 if error.reason == "gpu_lost":
                     raise
@@ -168,7 +168,7 @@ class Gpu:
         """Read the board's power from `power_field`."""
         if self.power_field is None:
             raise SensorError("not_supported")
-        return self._power(self.power_field)
+        return self.power_of(self.power_field)
 
     @property
     def averaged(self) -> bool:
@@ -182,7 +182,8 @@ class Gpu:
             return recent and not GA100.search(self.name)
         return self.power_field == "average"
 
-    def _power(self, field: str) -> Power:
+    def power_of(self, field: str) -> Power:
+        """Read the power from a field: instant, average or legacy."""
         nvml = self._nvml
         if field == "legacy":
             milliwatts = self._ask(nvml.nvmlDeviceGetPowerUsage, self._handle)

@@ -1,0 +1,246 @@
+"""The experiments on one board's instruments, one after another, and what was found.
+
+It owns their order and their lengths. What needs a load is None where there is none. A setting of
+the board is never changed: it is looked at as it is.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from statistics import fmean
+
+from db.readings import GpuEnergy
+from workers.instrument.findings import (
+    apart_s,
+    averaging,
+    fed_by_sensor,
+    period,
+    quantiles,
+    quantum_mj,
+    spread,
+)
+from workers.instrument.loader import Loader, Stretch, irregular, soon_ns, square, steady
+from workers.instrument.watch import COUNTER, FIELDS, Series, latencies_us, readers, watch
+from workers.meters.binding import Gpu
+from workers.meters.nvml import NvmlMeter
+
+#: A load like that of decoding: steps of so many seconds, this part of them at work.
+STEP_S, STEP_DUTY = 0.023, 0.6
+#: Windows whose spreads are compared, seconds, and how many of each.
+LENGTHS_S, EACH = (0.25, 0.5, 1.0, 2.0), 10
+#: Phases of a load that keeps the sensor's rhythm.
+PHASES = 8
+#: A sensor that nobody saw change is taken for one of the usual period.
+USUAL_S = 0.1
+#: How often the meter is put on and off.
+TURNS = 6
+
+Found = dict[str, object]
+
+
+@dataclass(slots=True, kw_only=True)
+class Bench:
+    """One board, its load, and the pace: seconds of an experiment are multiplied by it."""
+
+    gpu: Gpu
+    meter: NvmlMeter
+    loader: Loader | None
+    pace: float = 1.0
+
+    def seconds(self, at_full_pace: float) -> float:
+        """Return how long an experiment takes here."""
+        return at_full_pace * self.pace
+
+    def times(self, at_full_pace: int) -> int:
+        """Return how often something is repeated here: no oftener at a slower pace."""
+        return max(2, round(at_full_pace * min(1.0, self.pace)))
+
+    def window(self, seconds: float, *, follow: bool = False) -> GpuEnergy:
+        """Meter some seconds as a campaign does."""
+        began_ns = self.meter.open(follow=follow)
+        time.sleep(max(0.0, (began_ns - time.monotonic_ns()) / 1e9 + seconds))
+        ended_ns = time.monotonic_ns()
+        self.meter.begin_close()
+        closed = self.meter.finish_close(began_ns, ended_ns)
+        return next(gpu for gpu in closed.gpus if not gpu.sibling)
+
+    def under(self, switches_ns: list[int]) -> tuple[dict[str, Series], list[Stretch]]:
+        """Watch all sensors while the load follows its switches."""
+        assert self.loader is not None  # noqa: S101 - asked by those that have one
+        self.loader.start(switches_ns)
+        series = watch(readers(self.gpu), switches_ns[-1])
+        stretches, _ = self.loader.finish(1.0)
+        return series, stretches
+
+    def repeated(self, seconds: float, times: int) -> list[GpuEnergy]:
+        """Meter windows of one length, one after another, under a load like decoding's."""
+        assert self.loader is not None  # noqa: S101
+        lasting_s = times * (seconds + 0.4) + 1.0
+        self.loader.start(square(STEP_S, STEP_DUTY, lasting_s, from_ns=soon_ns()))
+        time.sleep(0.3)
+        found = [self.window(seconds) for _ in range(times)]
+        self.loader.finish(lasting_s)
+        return found
+
+
+def latency(bench: Bench) -> Found:
+    """How long each query takes, microseconds."""
+    gpu = bench.gpu
+    calls: dict[str, Callable[[], object]] = dict(readers(gpu))
+    calls |= {"clocks": gpu.telemetry, "throttling": gpu.throttle_bits, "processes": gpu.pids}
+    times = max(20, round(bench.seconds(300)))
+    return {name: quantiles(took) for name, took in latencies_us(calls, times).items()}
+
+
+def idle_ticks(bench: Bench) -> Found:
+    """The counter and the sensors of a board that does nothing."""
+    until_ns = time.monotonic_ns() + round(bench.seconds(4.0) * 1e9)
+    return _described(watch(readers(bench.gpu), until_ns))
+
+
+def loaded_sensors(bench: Bench) -> Found:
+    """Ticks, updates and averaging under a load without rhythm; and whose ticks coincide."""
+    series, stretches = bench.under(irregular(bench.seconds(25.0)))
+    found = _described(series)
+    for name in FIELDS:
+        if name in series:
+            one = series[name]
+            found[f"{name}_averaging"] = averaging(one.at_ns, one.values, stretches)
+    if COUNTER in series:
+        found["ticks_from_updates_s"] = {
+            name: apart_s(series[COUNTER].at_ns, series[name].at_ns)
+            for name in FIELDS if name in series
+        }  # fmt: skip
+    found["worked_part"] = _worked(stretches)
+    return found
+
+
+def counter_source(bench: Bench, sensor_period_s: float) -> Found:
+    """Whether the counter repeats the sensor's errors: the sensor's rhythm at eight phases.
+
+    All phases hold the same load, so a counter that differs with them is fed by the sensor.
+    """
+    counted_w, sensed_w, origin_ns = [], [], soon_ns()
+    period_ns = round(sensor_period_s * 1e9)
+    for phase in range(PHASES):
+        rounds = (soon_ns() - origin_ns) // period_ns + 1
+        from_ns = origin_ns + rounds * period_ns + phase * period_ns // PHASES
+        lasting_s = bench.seconds(4.0)
+        series, _ = bench.under(square(sensor_period_s, 0.5, lasting_s, from_ns=from_ns))
+        counter, sensor = series.get(COUNTER), series.get("instant") or series.get("legacy")
+        watts = None if counter is None else _mean_w(counter)
+        if watts is None or sensor is None or not sensor.values:
+            return {"slope": None, "why": "no counter, or no sensor"}
+        counted_w.append(watts)
+        sensed_w.append(_in_time(sensor, counter.at_ns[1], counter.at_ns[-1]))
+    slope = fed_by_sensor(counted_w, sensed_w)
+    return {"slope": slope, "counter_w": counted_w, "sensor_w": sensed_w,
+            "why": None if slope is not None else "the sensor shows every phase alike"}  # fmt: skip
+
+
+def against_integral(bench: Bench) -> Found:
+    """Counter over integral of the samples: at full load, and in steps like decoding's."""
+    found: Found = {}
+    seconds = bench.seconds(5.0)
+    assert bench.loader is not None  # noqa: S101
+    bench.loader.start(steady(seconds + 2.0))
+    time.sleep(1.0)
+    found["full"] = _window(bench.window(seconds))
+    bench.loader.finish(seconds)
+    found["steps"] = _window(bench.repeated(seconds, 1)[0])
+    return found
+
+
+def idle(bench: Bench) -> Found:
+    """Watts of the board while nobody computes: as it is now."""
+    return _window(bench.window(bench.seconds(10.0)))
+
+
+def repeats(bench: Bench) -> Found:
+    """Ten windows of five seconds, and shorter ones: how their watts spread."""
+    found: Found = {}
+    for length_s in (*LENGTHS_S, 5.0):
+        windows = bench.repeated(bench.seconds(length_s), bench.times(EACH))
+        found[f"{length_s:g}"] = {
+            "mean_w": spread([gpu.mean_w for gpu in windows]),
+            "half_width": _relative(windows),
+            "ratio": spread([gpu.ratio for gpu in windows]),
+        }
+    return found
+
+
+def meter_cost(bench: Bench) -> Found:
+    """Work done in equal times with the meter on, following its ticks, and with none there."""
+    done: dict[str, list[float]] = {"on": [], "off": []}
+    assert bench.loader is not None  # noqa: S101
+    for turn in range(2 * bench.times(TURNS)):
+        metered = turn % 2 == 0
+        if metered:
+            bench.meter.open(follow=True)
+        else:
+            bench.meter.shutdown()
+        switches = steady(bench.seconds(3.0))
+        bench.loader.start(switches)
+        _, count = bench.loader.finish(bench.seconds(3.0))
+        if metered:
+            bench.meter.begin_close()
+            bench.meter.finish_close(switches[0], switches[1])
+        done["on" if metered else "off"].append(float(count))
+    kept = fmean(done["on"]) / fmean(done["off"]) if fmean(done["off"]) else None
+    return {"on_over_off": kept, "on": spread(done["on"]), "off": spread(done["off"])}
+
+
+def _described(series: Mapping[str, Series]) -> Found:
+    """Return period, reads and the driver's own stamps of each sensor."""
+    found: Found = {}
+    for name, one in series.items():
+        stamps = [us * 1000 for us in one.stamps_us if us is not None]
+        found[name] = {
+            "reads": one.reads,
+            "period": period(one.at_ns, one.widths_ns),
+            "stamped": period(stamps, [0] * len(stamps)) if stamps else None,
+            "quantum_mj": quantum_mj(one.values) if name == COUNTER else None,
+        }
+    return found
+
+
+def _mean_w(counter: Series) -> float | None:
+    """Return the mean watts between a counter's first change and its last."""
+    if len(counter.values) < 3:  # noqa: PLR2004 - the first value began before the watch
+        return None
+    return (counter.values[-1] - counter.values[1]) * 1e6 / (counter.at_ns[-1] - counter.at_ns[1])
+
+
+def _in_time(sensor: Series, from_ns: int, to_ns: int) -> float:
+    """Return the mean of what a sensor showed over a stretch of time."""
+    marks = [*sensor.at_ns[1:], max(to_ns, sensor.at_ns[-1])]
+    held = ((w, max(0, min(b, to_ns) - max(a, from_ns)))
+            for w, a, b in zip(sensor.values, sensor.at_ns, marks, strict=True))  # fmt: skip
+    parts = [(watts, ns) for watts, ns in held if ns]
+    return sum(w * ns for w, ns in parts) / sum(ns for _, ns in parts) if parts else 0.0
+
+
+def _worked(stretches: list[Stretch]) -> float | None:
+    if not stretches:
+        return None
+    return sum(b - a for a, b in stretches) / (stretches[-1][1] - stretches[0][0])
+
+
+def _relative(windows: list[GpuEnergy]) -> float | None:
+    """Return the mean half-width of windows, as a part of their joules."""
+    known = [g.timing_uncertainty_j / g.energy_j for g in windows
+             if g.energy_j and g.timing_uncertainty_j is not None]  # fmt: skip
+    return fmean(known) if len(known) == len(windows) else None
+
+
+def _window(gpu: GpuEnergy) -> Found:
+    return {
+        name: getattr(gpu, name)
+        for name in (
+            "energy_j", "method", "counter_j", "integrated_j", "integrated_uncertainty_j", "ratio",
+            "timing_uncertainty_j", "mean_w", "max_w", "samples", "power_field",
+            "sensor_period_s", "temperature_c", "sm_clock_mhz", "throttle_reasons", "reasons",
+        )
+    }  # fmt: skip
