@@ -30,6 +30,8 @@ MIB: Final = 1 << 20
 #: The most that one file may hold which comes back, and how many may.
 MOST_BYTES, MOST_FILES = 15 * MIB, 8
 DUMP: Final = "store.dump"
+#: With less room than this for them, weights of earlier legs go: they are drawn again in seconds.
+ROOM_BYTES: Final = 48 << 30
 #: Prints what is installed, of the packages that were carried and of the machine's own.
 LIST: Final = """
 from importlib.metadata import distributions
@@ -85,6 +87,11 @@ class Leg:
         if code:
             sys.exit(f"leg.py: the dump was not restored: {(self.out / 'restore.log').read_text()}")
 
+    def make_room(self) -> None:
+        """Remove the weights of earlier legs where those of this one might not fit."""
+        if shutil.disk_usage(self.home).free < ROOM_BYTES:
+            shutil.rmtree(self.store / "weights", ignore_errors=True)
+
     def campaign(self, *words: str, log: str, limit_s: float) -> int:
         """Run `campaign WORDS`, its output shown and kept; returns its exit code, 124 if late."""
         command = [sys.executable, "-m", "campaign", *words]
@@ -113,8 +120,10 @@ class Leg:
     def bring(self) -> None:
         """Write what the leg left: the dump, the rows, what this machine is."""
         whole = self.home / "after.dump"
-        self.campaign("db", "dump", str(whole), log="after.log", limit_s=30.0)
-        self.campaign("export", "-o", str(self.out / "rows.csv"), log="after.log", limit_s=30.0)
+        if (self.store / "store").exists():
+            self.campaign("db", "dump", str(whole), log="after.log", limit_s=30.0)
+            rows = str(self.out / "rows.csv")
+            self.campaign("export", "-o", rows, log="after.log", limit_s=30.0)
         (self.out / "machine.json").write_text(json.dumps(self.machine(), indent=1) + "\n")
         logs = sorted(self.out.glob("*.log"))
         with tarfile.open(self.out / "logs.tar.xz", "w:xz") as archive:
@@ -183,6 +192,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if args.only_unpack:
         return 0
     leg.restore()
+    leg.make_room()
     left_s = args.seconds - (time.monotonic() - began_s) - AFTER_S
     if words[:1] == ["run"]:
         words += [f"run.deadline={left_s:.0f}", f"run.margin_s={MARGIN_S:.0f}"]

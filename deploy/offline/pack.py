@@ -34,14 +34,15 @@ FILTERS: Final = [{"id": lzma.FILTER_X86}, {"id": lzma.FILTER_LZMA2, "preset": 9
 
 def resolved(part: Mapping[str, Any], machine: Mapping[str, Any], scratch: Path) -> list[str]:
     """Return the requirements of a part, exact, less what the machine holds already."""
-    wanted, held = scratch / "needs.txt", scratch / "holds.txt"
+    wanted, held, pinned = (scratch / f"{name}.txt" for name in ("needs", "holds", "pins"))
     wanted.write_text("\n".join(part["needs"]) + "\n")
     never = [f"{name} ; sys_platform == 'never'" for name in ("torchcodec", "pynvvideocodec")]
     held.write_text("\n".join([*machine["holds"], *never]) + "\n")
+    pins = (ROOT / "deploy" / "pins" / "base.txt").read_text().splitlines()
+    pinned.write_text("\n".join(pin for pin in pins if name_of(pin) not in machine["there"]) + "\n")
     lines = uv(
         "pip", "compile", "--no-header", "--no-annotate", *target(machine),
-        "--constraint", str(ROOT / "deploy" / "pins" / "base.txt"), "--override", str(held),
-        str(wanted),
+        "--constraint", str(pinned), "--override", str(held), str(wanted),
     ).splitlines()  # fmt: skip
     left_out = {*machine["there"], *part.get("without", ())}
     found = [line for line in lines if "==" in line and name_of(line) not in left_out]

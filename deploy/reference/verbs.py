@@ -32,6 +32,7 @@ MORE: Mapping[str, tuple[str, ...]] = {
     "ingest": ("4",),
     "doctor": ("3",),
     "meter": ("3",),
+    "instrument": ("3",),
 }
 #: Options of every verb, described once.
 SHARED = ("-h", "--help", "--json", "--conf")
