@@ -10,6 +10,7 @@ import argparse
 import os
 import tempfile
 import time
+from collections.abc import Mapping
 from pathlib import Path
 
 from campaign.tabular import say, write_json
@@ -25,7 +26,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the board, the file, and the pace."""
     parser.usage = "campaign instrument -o FILE [OPTION ...]"
     parser.epilog = (
-        "About four minutes on an idle board, which it loads at times. It changes no setting. "
+        "About five minutes on an idle board, which it loads at times. It changes no setting. "
         "docs/measurement.md says what each experiment finds. Exit code 3: no GPU can be examined."
     )
     parser.add_argument("-o", "--output", metavar="FILE", required=True, help="JSON to write")
@@ -48,9 +49,11 @@ def main(args: argparse.Namespace) -> int:
     if not file.parent.is_dir():
         raise ConfigError(f"--output {file}: {file.parent} is no folder: create it first")
     began_s = time.monotonic()
-    found = examine(args.gpu, program=args.load, pace=args.pace, say=say)
-    found["seconds"] = round(time.monotonic() - began_s, 1)
-    _write(file, found)
+
+    def keep(found: Mapping[str, object]) -> None:
+        _write(file, {**found, "seconds": round(time.monotonic() - began_s, 1)})
+
+    found = examine(args.gpu, keep, program=args.load, pace=args.pace, say=say)
     if args.json:
         write_json(found)
     say(f"{file}: {file.stat().st_size / 1e3:.1f} kB")

@@ -193,11 +193,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0
     leg.restore()
     leg.make_room()
-    left_s = args.seconds - (time.monotonic() - began_s) - AFTER_S
-    if words[:1] == ["run"]:
+    runs = words[:1] == ["run"]
+    left_s = args.seconds - (time.monotonic() - began_s) - (AFTER_S if runs else MARGIN_S)
+    if runs:
         words += [f"run.deadline={left_s:.0f}", f"run.margin_s={MARGIN_S:.0f}"]
     said(f"{' '.join(words)}, {left_s:.0f} s")
-    code = leg.campaign(*words, log="campaign.log", limit_s=left_s + MARGIN_S)
+    code = leg.campaign(*words, log="campaign.log", limit_s=left_s + (MARGIN_S if runs else 0.0))
     said(f"ended with {code} after {time.monotonic() - began_s:.0f} s")
     leg.bring()
     said(f"done after {time.monotonic() - began_s:.0f} s")

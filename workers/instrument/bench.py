@@ -14,16 +14,20 @@ from workers.boardlock import BoardLock
 from workers.instrument import experiments
 from workers.instrument.experiments import USUAL_S, Bench, Found
 from workers.instrument.findings import Period
-from workers.instrument.loader import PROGRAM, Loader
+from workers.instrument.loader import Loader
 from workers.meters.binding import Gpu, Library, NvmlUnavailable, SensorError
 from workers.meters.child import ChildGone
 from workers.meters.nvml import NvmlMeter
 
 Say = Callable[[str], None]
+Keep = Callable[[Found], None]
 
 
-def examine(index: int, *, program: str = PROGRAM, pace: float = 1.0, say: Say = print) -> Found:
-    """Return what was found of a board's instruments, by experiment. Raises NodeUnfit."""
+def examine(index: int, keep: Keep, *, program: str, pace: float, say: Say) -> Found:
+    """Return what was found of a board's instruments, by experiment. Raises NodeUnfit.
+
+    `keep` gets all that is known after each experiment: the time may be over before the last one.
+    """
     try:
         with Library() as library:
             gpu = next((g for g in library.gpus() if g.index == index), None)
@@ -33,7 +37,11 @@ def examine(index: int, *, program: str = PROGRAM, pace: float = 1.0, say: Say =
             if not lock.acquire():
                 raise NodeUnfit(f"{gpu.name} is held by another session of this host")
             try:
-                return {**_about(library, gpu), "found": dict(_all(gpu, program, pace, say))}
+                told, found = _about(library, gpu), dict[str, object]()
+                for name, value in _all(gpu, program, pace, say):
+                    found[name] = value
+                    keep(told | {"found": found})
+                return told | {"found": found}
             finally:
                 lock.release()
     except NvmlUnavailable as error:
@@ -51,6 +59,7 @@ def _about(library: Library, gpu: Gpu) -> Found:
 
 def _all(gpu: Gpu, program: str, pace: float, say: Say) -> Iterator[tuple[str, object]]:
     meter = NvmlMeter((gpu.uuid,))
+    meter.shutdown()  # the first windows start it again: nobody else reads until then
     bench = Bench(gpu=gpu, meter=meter, loader=None, pace=pace)
     try:
         yield from _passive(bench, say)

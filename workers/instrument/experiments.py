@@ -30,6 +30,8 @@ from workers.meters.nvml import NvmlMeter
 STEP_S, STEP_DUTY = 0.023, 0.6
 #: Windows whose spreads are compared, seconds, and how many of each.
 LENGTHS_S, EACH = (0.25, 0.5, 1.0, 2.0), 10
+#: What finding the edges of a window takes at most, seconds: the load must outlast it.
+EDGES_S = 0.8
 #: Phases of a load that keeps the sensor's rhythm.
 PHASES = 8
 #: A sensor that nobody saw change is taken for one of the usual period.
@@ -77,7 +79,7 @@ class Bench:
     def repeated(self, seconds: float, times: int) -> list[GpuEnergy]:
         """Meter windows of one length, one after another, under a load like decoding's."""
         assert self.loader is not None  # noqa: S101
-        lasting_s = times * (seconds + 0.4) + 1.0
+        lasting_s = times * (seconds + EDGES_S) + 1.0
         self.loader.start(square(STEP_S, STEP_DUTY, lasting_s, from_ns=soon_ns()))
         time.sleep(0.3)
         found = [self.window(seconds) for _ in range(times)]
@@ -102,6 +104,7 @@ def idle_ticks(bench: Bench) -> Found:
 
 def loaded_sensors(bench: Bench) -> Found:
     """Ticks, updates and averaging under a load without rhythm; and whose ticks coincide."""
+    bench.meter.shutdown()  # nobody else is to read meanwhile
     series, stretches = bench.under(irregular(bench.seconds(25.0)))
     found = _described(series)
     for name in FIELDS:
@@ -122,6 +125,7 @@ def counter_source(bench: Bench, sensor_period_s: float) -> Found:
 
     All phases hold the same load, so a counter that differs with them is fed by the sensor.
     """
+    bench.meter.shutdown()
     counted_w, sensed_w, origin_ns = [], [], soon_ns()
     period_ns = round(sensor_period_s * 1e9)
     for phase in range(PHASES):
