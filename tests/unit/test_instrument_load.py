@@ -1,6 +1,7 @@
 """When a load is on: schedules that go up, and work inside its stretches alone."""
 
 import time
+from itertools import pairwise
 
 import pytest
 
@@ -14,7 +15,7 @@ MS = 1_000_000
                                       square(0.023, 0.6, 1.0, from_ns=5)])  # fmt: skip
 def test_switches_come_in_pairs_and_in_order(switches):
     assert len(switches) % 2 == 0
-    assert all(a < b for a, b in zip(switches, switches[1:], strict=False))
+    assert all(a < b for a, b in pairwise(switches))
 
 
 def test_a_square_load_is_on_for_its_part_of_the_time():
