@@ -159,6 +159,7 @@ class Leg:
         )  # fmt: skip
         return {
             "python": sys.version.split()[0], "kernel": os.uname().release,
+            "source_sha256": source_digest(),
             "cores": os.cpu_count(), "board": board, "packages": packages,
         }  # fmt: skip
 
@@ -171,6 +172,16 @@ class Leg:
             ).stdout.strip()  # fmt: skip
         except (OSError, subprocess.SubprocessError):
             return ""
+
+
+def source_digest() -> str:
+    """Return the SHA-256 of the program and its configuration, which git may not be there for."""
+    whole = hashlib.sha256()
+    rooms = (ROOT / room for room in ("campaign", "conf", "db", "workers"))
+    for file in sorted(path for room in rooms for path in room.rglob("*")):
+        if file.is_file() and "__pycache__" not in file.parts:
+            whole.update(file.relative_to(ROOT).as_posix().encode() + b"\0" + file.read_bytes())
+    return whole.hexdigest()
 
 
 def said(line: str) -> None:

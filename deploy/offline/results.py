@@ -22,6 +22,8 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Final
 
+from leg import source_digest
+
 ROOT: Final = Path(__file__).resolve().parent.parent.parent
 #: Questions whose answers are kept beside the rows, as they are shipped.
 QUESTIONS: Final = (
@@ -87,12 +89,14 @@ def provenance(store: Store, legs: Sequence[Path], dump: Path) -> dict[str, Json
     revision = subprocess.run(
         ["git", "rev-parse", "HEAD"], cwd=ROOT, check=False, stdout=subprocess.PIPE, text=True
     ).stdout.strip()
+    machine = json.loads(told[-1].read_text()) if told else {}
+    same = machine.get("source_sha256") == source_digest()
     return {
-        "program": revision,
+        "program": revision if same else f"not {revision}, which made this folder",
         "legs": len(legs),
         "dump_sha256": hashlib.sha256(dump.read_bytes()).hexdigest(),
         "campaigns": json.loads(store.campaign("status", "--json")),
-        "machine": json.loads(told[-1].read_text()) if told else None,
+        "machine": machine or None,
     }
 
 

@@ -22,7 +22,9 @@ def script(name):
     return module
 
 
+sys.path.insert(0, str(OFFLINE))  # as Python does for a script that is run by its path
 pack, leg, results = script("pack"), script("leg"), script("results")
+sys.path.remove(str(OFFLINE))
 PARTS = tomllib.loads((OFFLINE / "parts.toml").read_text())["parts"]
 
 
