@@ -66,7 +66,8 @@ class Leg:
             if done.exists():
                 continue
             began_s = time.monotonic()
-            expected = (file.parent / "SHA256SUMS").read_text().split()[0]
+            sums = file.with_name("SHA256SUMS")
+            expected = sums.read_text().split()[0] if sums.exists() else None
             if hashlib.sha256(file.read_bytes()).hexdigest() != expected:
                 sys.exit(f"leg.py: {file} is not what was packed: carry it again")
             with tarfile.open(file, "r:xz") as archive:

@@ -93,19 +93,21 @@ def pack(name: str, part: Mapping[str, Any], machine: Mapping[str, Any], folder:
         scratch, site = Path(place), Path(place) / "site"
         lines = resolved(part, machine, scratch)
         uv("pip", "install", "--no-deps", "--target", str(site), *target(machine), *lines)
-        shutil.rmtree(folder, ignore_errors=True)
-        folder.mkdir(parents=True)
-        file = folder / f"{name}.tar.xz"
+        made = scratch / name
+        made.mkdir()
+        file = made / f"{name}.tar.xz"
         with (
             lzma.open(file, "wb", filters=FILTERS) as out,
             tarfile.open(fileobj=out, mode="w|") as tar,
         ):
             for path in files_of(site, part):
                 tar.add(path, path.relative_to(site).as_posix(), recursive=False, filter=nobody)
-    (folder / "packages.txt").write_text("\n".join(lines) + "\n")
-    digest = hashlib.sha256(file.read_bytes()).hexdigest()
-    (folder / "SHA256SUMS").write_text(f"{digest}  {file.name}\n")
-    size = file.stat().st_size
+        (made / "packages.txt").write_text("\n".join(lines) + "\n")
+        digest = hashlib.sha256(file.read_bytes()).hexdigest()
+        (made / "SHA256SUMS").write_text(f"{digest}  {file.name}\n")
+        size = file.stat().st_size
+        shutil.rmtree(folder, ignore_errors=True)
+        shutil.copytree(made, folder)
     print(f"{name:<14}{size / MIB:6.1f} MiB  {len(lines):3} packages  "
           f"{time.monotonic() - began_s:4.0f} s", flush=True)  # fmt: skip
     return size

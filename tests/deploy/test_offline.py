@@ -86,6 +86,13 @@ def test_an_archive_that_changed_on_the_way_is_refused(made):
     assert not (made.site / "one.py").exists()
 
 
+def test_a_part_that_was_not_packed_whole_is_refused(made):
+    packed(made.packed / "part", "one.py")
+    (made.packed / "part" / "SHA256SUMS").unlink()
+    with pytest.raises(SystemExit, match="carry it again"):
+        made.unpack()
+
+
 def test_a_dump_too_large_for_one_file_comes_back_in_pieces_that_make_it_up(made, monkeypatch):
     monkeypatch.setattr(leg, "MOST_BYTES", 10)
     whole = made.home / "after.dump"
