@@ -45,13 +45,12 @@ class Leg:
     def __init__(self, packed: Path, home: Path, out: Path) -> None:
         """Take what was carried, where it is unpacked, and where results go."""
         self.packed, self.home, self.out = packed, home, out
-        self.site, self.store = home / "site", home / "home"
-        for folder in (self.home, self.site, self.store, out):
+        self.site, self.engine, self.store = home / "site", home / "vllm", home / "home"
+        for folder in (self.home, self.site, self.engine, self.store, out):
             folder.mkdir(parents=True, exist_ok=True)
             folder.chmod(0o755)  # as root, Postgres runs as another user
         self.environment = {
             **os.environ,
-            "PYTHONPATH": os.pathsep.join((str(self.site), str(ROOT))),
             "PYTHONUNBUFFERED": "1",
             "CAMPAIGN_HOME": str(self.store),
             "HF_HUB_OFFLINE": "1",
@@ -71,9 +70,18 @@ class Leg:
             if hashlib.sha256(file.read_bytes()).hexdigest() != expected:
                 sys.exit(f"leg.py: {file} is not what was packed: carry it again")
             with tarfile.open(file, "r:xz") as archive:
-                archive.extractall(self.site, filter="tar")
+                where = self.engine if file.name.startswith("vllm") else self.site
+                archive.extractall(where, filter="tar")
             done.touch()
             said(f"unpacked {file.name} in {time.monotonic() - began_s:.1f} s")
+
+    @property
+    def path(self) -> str:
+        """Where Python looks. An engine is there once all of it is: half of one would fail."""
+        package = self.engine / "vllm"
+        whole = (package / "__init__.py").exists() and any(package.glob("_C*.so"))
+        folders = [self.site, *([self.engine] if whole else []), ROOT]
+        return os.pathsep.join(map(str, folders))
 
     def restore(self) -> None:
         """Go on from the dump of an earlier leg, if one was carried and no store is here yet."""
@@ -98,8 +106,8 @@ class Leg:
         command = [sys.executable, "-m", "campaign", *words]
         with (self.out / log).open("ab") as kept:
             process = subprocess.Popen(
-                command, cwd=ROOT, env=self.environment, stdin=subprocess.DEVNULL,
-                stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+                command, cwd=ROOT, env={**self.environment, "PYTHONPATH": self.path},
+                stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
             )  # fmt: skip
             reader = subprocess.Popen(["tee", "-a", kept.name], stdin=process.stdout)
             try:
@@ -168,8 +176,8 @@ class Leg:
         """Return what a program prints; nothing where it is not there or fails."""
         try:
             return subprocess.run(
-                command, env=self.environment, check=True, timeout=20.0, capture_output=True,
-                text=True,
+                command, env={**self.environment, "PYTHONPATH": self.path}, check=True,
+                timeout=20.0, capture_output=True, text=True,
             ).stdout.strip()  # fmt: skip
         except (OSError, subprocess.SubprocessError):
             return ""

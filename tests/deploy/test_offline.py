@@ -37,12 +37,12 @@ def place(folder, names):
 def packed(folder, *names, damaged=False):
     """An archive of a part as pack.py leaves it."""
     folder.mkdir(parents=True)
-    file = folder / "part.tar.xz"
+    file = folder / f"{folder.name}.tar.xz"
     with tarfile.open(file, "w:xz") as archive:
         for name in names:
             archive.addfile(tarfile.TarInfo(name), io.BytesIO())
     digest = hashlib.sha256(b"another" if damaged else file.read_bytes()).hexdigest()
-    (folder / "SHA256SUMS").write_text(f"{digest}  part.tar.xz\n")
+    (folder / "SHA256SUMS").write_text(f"{digest}  {file.name}\n")
 
 
 @pytest.fixture
@@ -77,6 +77,15 @@ def test_a_part_is_unpacked_once(made):
     (made.site / "one.py").unlink()
     made.unpack()
     assert not (made.site / "one.py").exists()
+
+
+def test_an_engine_is_there_once_its_kernels_are(made):
+    packed(made.packed / "vllm", "vllm/__init__.py")
+    made.unpack()
+    assert str(made.engine) not in made.path.split(":")
+    packed(made.packed / "vllm-kernels", "vllm/_C_stable.abi3.so")
+    made.unpack()
+    assert str(made.engine) in made.path.split(":")
 
 
 def test_an_archive_that_changed_on_the_way_is_refused(made):
