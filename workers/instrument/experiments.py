@@ -135,7 +135,7 @@ def counter_source(bench: Bench, sensor_period_s: float) -> Found:
         series, _ = bench.under(square(sensor_period_s, 0.5, lasting_s, from_ns=from_ns))
         counter, sensor = series.get(COUNTER), series.get("instant") or series.get("legacy")
         watts = None if counter is None else _mean_w(counter)
-        if watts is None or sensor is None or not sensor.values:
+        if counter is None or watts is None or sensor is None or not sensor.values:
             return {"slope": None, "why": "no counter, or no sensor"}
         counted_w.append(watts)
         sensed_w.append(_in_time(sensor, counter.at_ns[1], counter.at_ns[-1]))

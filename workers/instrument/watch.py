@@ -8,6 +8,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 
 from workers.meters.binding import Gpu, SensorError
 
@@ -41,6 +42,7 @@ class Series:
         self.looked_ns = before_ns
 
 
+#: A value, and the driver's own stamp of it in Unix microseconds, where it gives one.
 Read = Callable[[], tuple[float, int | None]]
 
 
@@ -54,7 +56,7 @@ def readers(gpu: Gpu) -> dict[str, Read]:
             gpu.power_of(name)
         except SensorError:
             continue
-        found[name] = lambda name=name: tuple(gpu.power_of(name))  # type: ignore[misc]
+        found[name] = partial(gpu.power_of, name)
     return found
 
 
