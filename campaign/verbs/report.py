@@ -142,7 +142,7 @@ def _told(
 ) -> None:
     configurations = count_of(len(report.points), "configuration")
     if path is not None:
-        say(f"{path}: {configurations}, {path.stat().st_size / 1e6:.1f} MB")
+        say(f"{path}: {configurations}, {path.stat().st_size / 1e3:,.0f} kB")
     if drawn:
         say(f"{args.figures}: {count_of(len(drawn), 'figure')}")
     if args.json:
