@@ -15,7 +15,7 @@ from pathlib import Path
 
 from campaign.tabular import say, write_json
 from db.errors import ConfigError
-from workers.instrument.bench import examine
+from workers.instrument.examine import examine
 from workers.instrument.loader import PROGRAM
 
 #: The longest and the shortest that experiments may take, of their own lengths.

@@ -17,7 +17,8 @@ ROOT = Path(__file__).resolve().parents[2]
 UUID = "GPU-eeeeeeee-0000-0000-0000-000000000000"
 SOURCE = (
     "import json, sys\n"
-    "from workers.instrument.experiments import Bench, counter_source\n"
+    "from workers.instrument.bench import Bench\n"
+    "from workers.instrument.experiments import counter_source\n"
     "from workers.instrument.loader import Loader\n"
     "from workers.meters.binding import Library\n"
     "from workers.meters.nvml import NvmlMeter\n"
@@ -65,7 +66,8 @@ def test_one_command_finds_what_the_sensors_do(board, tmp_path):
     assert sensors["instant"]["period"]["period_s"] == pytest.approx(0.1, rel=0.1)
     assert found["idle_empty"]["mean_w"] == pytest.approx(100.0, rel=0.01)
     assert found["against_integral"]["full"]["mean_w"] == pytest.approx(600.0, rel=0.02)
-    assert set(found["windows"]) == {"0.25", "0.5", "1", "2", "5"}
+    assert told["pace"] == 0.1
+    assert set(found["windows"]) == {"0.025", "0.05", "0.1", "0.2", "0.5"}  # as they were
     assert found["meter_cost"]["on_over_off"] == pytest.approx(1.0, abs=0.05)
     assert UUID not in file.read_text()
 

@@ -1,117 +1,70 @@
-"""All experiments on one board, from the empty board on, in one go.
+"""One board on the bench: its load, its meter, and how long things take there.
 
-It owns what runs when: what needs no load first, so that even a machine without a library that
-computes says something. An experiment that fails says why, and the others go on.
+It owns windows and watches under a load. It finds nothing out and changes no setting of a board.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 
-from db.errors import NodeUnfit
-from workers.boardlock import BoardLock
-from workers.instrument import experiments
-from workers.instrument.experiments import USUAL_S, Bench, Found
-from workers.instrument.findings import Period
-from workers.instrument.loader import Loader
-from workers.meters.binding import Gpu, Library, NvmlUnavailable, SensorError
-from workers.meters.child import ChildGone
+from db.readings import GpuEnergy
+from workers.instrument.loader import Loader, Stretch, soon_ns, square
+from workers.instrument.watch import Series, readers, watch
+from workers.meters.binding import Gpu
 from workers.meters.nvml import NvmlMeter
 
-Say = Callable[[str], None]
-Keep = Callable[[Found], None]
+#: A load like that of decoding: steps of so many seconds, this part of them at work.
+STEP_S, STEP_DUTY = 0.023, 0.6
+#: What finding the edges of a window takes at most, seconds: the load must outlast it.
+EDGES_S = 0.8
 
 
-def examine(index: int, keep: Keep, *, program: str, pace: float, say: Say) -> Found:
-    """Return what was found of a board's instruments, by experiment. Raises NodeUnfit.
+@dataclass(slots=True, kw_only=True)
+class Bench:
+    """One board, its load, and the pace: seconds of an experiment are multiplied by it."""
 
-    `keep` gets all that is known after each experiment: the time may be over before the last one.
-    """
-    try:
-        with Library() as library:
-            gpu = next((g for g in library.gpus() if g.index == index), None)
-            if gpu is None:
-                raise NodeUnfit(f"no GPU {index} answers: see nvidia-smi -L")
-            lock = BoardLock((gpu.uuid,))
-            if not lock.acquire():
-                raise NodeUnfit(f"{gpu.name} is held by another session of this host")
-            try:
-                told, found = _about(library, gpu), dict[str, object]()
-                for name, value in _all(gpu, program, pace, say):
-                    found[name] = value
-                    keep(told | {"found": found})
-                return told | {"found": found}
-            finally:
-                lock.release()
-    except NvmlUnavailable as error:
-        raise NodeUnfit(error.fix) from error
+    gpu: Gpu
+    meter: NvmlMeter
+    loader: Loader | None
+    pace: float = 1.0
 
+    @property
+    def load(self) -> Loader:
+        """The load, of experiments that are only made where there is one."""
+        if self.loader is None:
+            raise ValueError("an experiment with a load was asked for where there is none")
+        return self.loader
 
-def _about(library: Library, gpu: Gpu) -> Found:
-    return {
-        "board": gpu.name, "driver": library.driver,
-        "reality": "simulated" if library.is_standin else "real",
-        "counter": gpu.has_counter, "power_field": gpu.power_field,
-        "power_limit_w": gpu.power_limit_w(), "mig": gpu.mig_enabled(),
-    }  # fmt: skip
+    def seconds(self, at_full_pace: float) -> float:
+        """Return how long an experiment takes here."""
+        return at_full_pace * self.pace
 
+    def times(self, at_full_pace: int) -> int:
+        """Return how often something is repeated here: no oftener at a slower pace."""
+        return max(2, round(at_full_pace * min(1.0, self.pace)))
 
-def _all(gpu: Gpu, program: str, pace: float, say: Say) -> Iterator[tuple[str, object]]:
-    meter = NvmlMeter((gpu.uuid,))
-    meter.shutdown()  # the first windows start it again: nobody else reads until then
-    bench = Bench(gpu=gpu, meter=meter, loader=None, pace=pace)
-    try:
-        yield from _passive(bench, say)
-        bench.loader = Loader(program, gpu.index)
-        if bench.loader.why_not is not None:
-            yield "load", {"why_not": bench.loader.why_not}
-            return
-        yield from _active(bench, say)
-    finally:
-        if bench.loader is not None:
-            bench.loader.stop()
-        meter.shutdown()
+    def window(self, seconds: float, *, follow: bool = False) -> GpuEnergy:
+        """Meter some seconds as a campaign does."""
+        began_ns = self.meter.open(follow=follow)
+        time.sleep(max(0.0, (began_ns - time.monotonic_ns()) / 1e9 + seconds))
+        ended_ns = time.monotonic_ns()
+        self.meter.begin_close()
+        closed = self.meter.finish_close(began_ns, ended_ns)
+        return next(gpu for gpu in closed.gpus if not gpu.sibling)
 
+    def under(self, switches_ns: list[int]) -> tuple[dict[str, Series], list[Stretch]]:
+        """Watch all sensors while the load follows its switches."""
+        self.load.start(switches_ns)
+        series = watch(readers(self.gpu), switches_ns[-1])
+        stretches, _ = self.load.finish(1.0)
+        return series, stretches
 
-def _passive(bench: Bench, say: Say) -> Iterator[tuple[str, object]]:
-    """What a board tells that nobody works on."""
-    yield "latency_us", _tried("latency", lambda: experiments.latency(bench), say)
-    yield "idle_ticks", _tried("idle ticks", lambda: experiments.idle_ticks(bench), say)
-    yield "idle_empty", _tried("idle, empty", lambda: experiments.idle(bench), say)
-
-
-def _active(bench: Bench, say: Say) -> Iterator[tuple[str, object]]:
-    """What a load shows."""
-    yield "idle_resident", _tried("idle, resident", lambda: experiments.idle(bench), say)
-    sensors = _tried("sensors", lambda: experiments.loaded_sensors(bench), say)
-    yield "sensors", sensors
-    rhythm_s = _rhythm_s(sensors)
-    yield (
-        "counter_source",
-        _tried("counter's source", lambda: experiments.counter_source(bench, rhythm_s), say),
-    )
-    yield (
-        "against_integral",
-        _tried("counter against integral", lambda: experiments.against_integral(bench), say),
-    )
-    yield "windows", _tried("windows", lambda: experiments.repeats(bench), say)
-    yield "meter_cost", _tried("meter on and off", lambda: experiments.meter_cost(bench), say)
-
-
-def _rhythm_s(sensors: Found) -> float:
-    """Return how often the instant power is new; the usual where nobody saw."""
-    one = sensors.get("instant") or sensors.get("legacy")
-    found = one.get("period") if isinstance(one, dict) else None
-    return found.period_s if isinstance(found, Period) else USUAL_S
-
-
-def _tried(name: str, experiment: Callable[[], Found], say: Say) -> Found:
-    """Return what an experiment found, or why it failed: a board that is lost says so."""
-    began_s = time.monotonic()
-    try:
-        found = experiment()
-    except (SensorError, ChildGone, NodeUnfit) as error:
-        found = {"failed": f"{type(error).__name__}: {error}"}
-    say(f"{name}: {found.get('failed', 'done')}, {time.monotonic() - began_s:.1f} s")
-    return found
+    def repeated(self, seconds: float, times: int) -> list[GpuEnergy]:
+        """Meter windows of one length, one after another, under a load like decoding's."""
+        lasting_s = times * (seconds + EDGES_S) + 1.0
+        self.load.start(square(STEP_S, STEP_DUTY, lasting_s, from_ns=soon_ns()))
+        time.sleep(0.3)
+        found = [self.window(seconds) for _ in range(times)]
+        self.load.finish(lasting_s)
+        return found

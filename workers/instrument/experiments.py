@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from statistics import fmean
 
 from db.readings import GpuEnergy
+from workers.instrument.bench import Bench
 from workers.instrument.findings import (
     apart_s,
     averaging,
@@ -21,17 +21,11 @@ from workers.instrument.findings import (
     quantum_mj,
     spread,
 )
-from workers.instrument.loader import Loader, Stretch, irregular, soon_ns, square, steady
+from workers.instrument.loader import Stretch, irregular, soon_ns, square, steady
 from workers.instrument.watch import COUNTER, FIELDS, Series, latencies_us, readers, watch
-from workers.meters.binding import Gpu
-from workers.meters.nvml import NvmlMeter
 
-#: A load like that of decoding: steps of so many seconds, this part of them at work.
-STEP_S, STEP_DUTY = 0.023, 0.6
 #: Windows whose spreads are compared, seconds, and how many of each.
 LENGTHS_S, EACH = (0.25, 0.5, 1.0, 2.0), 10
-#: What finding the edges of a window takes at most, seconds: the load must outlast it.
-EDGES_S = 0.8
 #: Phases of a load that keeps the sensor's rhythm.
 PHASES = 8
 #: A sensor that nobody saw change is taken for one of the usual period.
@@ -40,51 +34,6 @@ USUAL_S = 0.1
 TURNS = 6
 
 Found = dict[str, object]
-
-
-@dataclass(slots=True, kw_only=True)
-class Bench:
-    """One board, its load, and the pace: seconds of an experiment are multiplied by it."""
-
-    gpu: Gpu
-    meter: NvmlMeter
-    loader: Loader | None
-    pace: float = 1.0
-
-    def seconds(self, at_full_pace: float) -> float:
-        """Return how long an experiment takes here."""
-        return at_full_pace * self.pace
-
-    def times(self, at_full_pace: int) -> int:
-        """Return how often something is repeated here: no oftener at a slower pace."""
-        return max(2, round(at_full_pace * min(1.0, self.pace)))
-
-    def window(self, seconds: float, *, follow: bool = False) -> GpuEnergy:
-        """Meter some seconds as a campaign does."""
-        began_ns = self.meter.open(follow=follow)
-        time.sleep(max(0.0, (began_ns - time.monotonic_ns()) / 1e9 + seconds))
-        ended_ns = time.monotonic_ns()
-        self.meter.begin_close()
-        closed = self.meter.finish_close(began_ns, ended_ns)
-        return next(gpu for gpu in closed.gpus if not gpu.sibling)
-
-    def under(self, switches_ns: list[int]) -> tuple[dict[str, Series], list[Stretch]]:
-        """Watch all sensors while the load follows its switches."""
-        assert self.loader is not None  # noqa: S101 - asked by those that have one
-        self.loader.start(switches_ns)
-        series = watch(readers(self.gpu), switches_ns[-1])
-        stretches, _ = self.loader.finish(1.0)
-        return series, stretches
-
-    def repeated(self, seconds: float, times: int) -> list[GpuEnergy]:
-        """Meter windows of one length, one after another, under a load like decoding's."""
-        assert self.loader is not None  # noqa: S101
-        lasting_s = times * (seconds + EDGES_S) + 1.0
-        self.loader.start(square(STEP_S, STEP_DUTY, lasting_s, from_ns=soon_ns()))
-        time.sleep(0.3)
-        found = [self.window(seconds) for _ in range(times)]
-        self.loader.finish(lasting_s)
-        return found
 
 
 def latency(bench: Bench) -> Found:
@@ -137,8 +86,11 @@ def counter_source(bench: Bench, sensor_period_s: float) -> Found:
         watts = None if counter is None else _mean_w(counter)
         if counter is None or watts is None or sensor is None or not sensor.values:
             return {"slope": None, "why": "no counter, or no sensor"}
+        shown_w = _in_time(sensor, counter.at_ns[1], counter.at_ns[-1])
+        if shown_w is None:
+            return {"slope": None, "why": "the sensor showed nothing while the counter counted"}
         counted_w.append(watts)
-        sensed_w.append(_in_time(sensor, counter.at_ns[1], counter.at_ns[-1]))
+        sensed_w.append(shown_w)
     slope = fed_by_sensor(counted_w, sensed_w)
     return {"slope": slope, "counter_w": counted_w, "sensor_w": sensed_w,
             "why": None if slope is not None else "the sensor shows every phase alike"}  # fmt: skip
@@ -148,11 +100,10 @@ def against_integral(bench: Bench) -> Found:
     """Counter over integral of the samples: at full load, and in steps like decoding's."""
     found: Found = {}
     seconds = bench.seconds(5.0)
-    assert bench.loader is not None  # noqa: S101
-    bench.loader.start(steady(seconds + 2.0))
+    bench.load.start(steady(seconds + 2.0))
     time.sleep(1.0)
     found["full"] = _window(bench.window(seconds))
-    bench.loader.finish(seconds)
+    bench.load.finish(seconds)
     found["steps"] = _window(bench.repeated(seconds, 1)[0])
     return found
 
@@ -163,11 +114,12 @@ def idle(bench: Bench) -> Found:
 
 
 def repeats(bench: Bench) -> Found:
-    """Ten windows of five seconds, and shorter ones: how their watts spread."""
+    """Windows of five seconds and shorter ones, by the length they had: how their watts spread."""
     found: Found = {}
     for length_s in (*LENGTHS_S, 5.0):
-        windows = bench.repeated(bench.seconds(length_s), bench.times(EACH))
-        found[f"{length_s:g}"] = {
+        seconds = bench.seconds(length_s)
+        windows = bench.repeated(seconds, bench.times(EACH))
+        found[f"{seconds:g}"] = {
             "mean_w": spread([gpu.mean_w for gpu in windows]),
             "half_width": _relative(windows),
             "ratio": spread([gpu.ratio for gpu in windows]),
@@ -178,7 +130,6 @@ def repeats(bench: Bench) -> Found:
 def meter_cost(bench: Bench) -> Found:
     """Work done in equal times with the meter on, following its ticks, and with none there."""
     done: dict[str, list[float]] = {"on": [], "off": []}
-    assert bench.loader is not None  # noqa: S101
     for turn in range(2 * bench.times(TURNS)):
         metered = turn % 2 == 0
         if metered:
@@ -186,8 +137,8 @@ def meter_cost(bench: Bench) -> Found:
         else:
             bench.meter.shutdown()
         switches = steady(bench.seconds(3.0))
-        bench.loader.start(switches)
-        _, count = bench.loader.finish(bench.seconds(3.0))
+        bench.load.start(switches)
+        _, count = bench.load.finish(bench.seconds(3.0))
         if metered:
             bench.meter.begin_close()
             bench.meter.finish_close(switches[0], switches[1])
@@ -217,13 +168,13 @@ def _mean_w(counter: Series) -> float | None:
     return (counter.values[-1] - counter.values[1]) * 1e6 / (counter.at_ns[-1] - counter.at_ns[1])
 
 
-def _in_time(sensor: Series, from_ns: int, to_ns: int) -> float:
-    """Return the mean of what a sensor showed over a stretch of time."""
+def _in_time(sensor: Series, from_ns: int, to_ns: int) -> float | None:
+    """Return the mean of what a sensor showed over a stretch of time; None if it showed nothing."""
     marks = [*sensor.at_ns[1:], max(to_ns, sensor.at_ns[-1])]
     held = ((w, max(0, min(b, to_ns) - max(a, from_ns)))
             for w, a, b in zip(sensor.values, sensor.at_ns, marks, strict=True))  # fmt: skip
     parts = [(watts, ns) for watts, ns in held if ns]
-    return sum(w * ns for w, ns in parts) / sum(ns for _, ns in parts) if parts else 0.0
+    return sum(w * ns for w, ns in parts) / sum(ns for _, ns in parts) if parts else None
 
 
 def _worked(stretches: list[Stretch]) -> float | None:
