@@ -353,6 +353,8 @@ def test_the_blocks_of_the_shipped_grids_have_names_of_their_own() -> None:
 
 def test_full_holds_every_grid_of_a_paper_or_question_and_nothing_else() -> None:
     parts = set(SHIPPED) - {"quickstart", "smoke", "simulated", "full", "energy_considerations"}
+    # What the papers claim, in small, for one board: the grids of the papers hold it at large.
+    parts -= {grid for grid in parts if grid.startswith("gpu_validation")}
     blocks = {}
     for grid in parts:
         blocks |= load([f"+grid={grid}"]).blocks
