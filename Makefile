@@ -2,6 +2,7 @@
 PYTHON ?= python3
 ARGS ?=
 TESTS ?= tests
+WORKERS ?= 2
 VENV := .venv
 BIN := $(VENV)/bin
 PINS := deploy/pins
@@ -33,9 +34,9 @@ run: $(VENV)/$(FLAVOUR).stamp ## install, then measure the quickstart grid (ARGS
 # Thousands of processes import the same modules: each would compile them again.
 test long chaos: export PYTHONDONTWRITEBYTECODE :=
 
-test: $(VENV)/$(FLAVOUR).stamp $(VENV)/dev.stamp check ## install, check, then run every test (TESTS=tests/unit)
+test: $(VENV)/$(FLAVOUR).stamp $(VENV)/dev.stamp check ## install, check, then run every test (TESTS=tests/unit WORKERS=1)
 	@command -v gcc >/dev/null || { echo "make test: gcc is missing; the stand-in for the NVML library is built with it" >&2; exit 1; }
-	@$(BIN)/python -m pytest $(TESTS) $(ARGS)
+	@$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder $(TESTS) $(ARGS)
 
 check: $(VENV)/$(FLAVOUR).stamp $(VENV)/dev.stamp ## ruff, formatting, types and import rules
 	@$(BIN)/ruff check --quiet .

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import shutil
 import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
 from pathlib import Path
 
 import psutil
@@ -22,6 +23,9 @@ ROOT = Path(__file__).resolve().parent.parent
 
 #: Folders of tests/ whose name is a marker: `-m "not engines"` leaves a whole suite out.
 SUITES = frozenset({"store", "ray", "crash", "nvml", "engines", "browser"})
+#: The suites in the order that keeps several workers busy to the end: what measures, what waits
+#: long, the others, and last what is over in no time.
+FIRST, LAST = ("nvml", "crash", "ray", "chaos", "engines", "docs"), ("unit",)
 
 
 def pytest_configure() -> None:
@@ -35,7 +39,8 @@ def pytest_configure() -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark each test with its suite; skip what needs a GPU where there is none."""
+    """Order the suites, mark each test with its own; skip what needs a GPU where there is none."""
+    items.sort(key=_turn)
     without_gpu = pytest.mark.skip(reason="no NVIDIA GPU on this machine")
     gpu = Path("/proc/driver/nvidia/version").exists()
     for item in items:
@@ -43,6 +48,33 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(suite)
         if not gpu and item.get_closest_marker("gpu"):
             item.add_marker(without_gpu)
+
+
+def _suite(item: pytest.Item) -> str:
+    return item.path.relative_to(ROOT / "tests").parts[0]
+
+
+def _turn(item: pytest.Item) -> int:
+    suite = _suite(item)
+    return FIRST.index(suite) if suite in FIRST else len(FIRST) + (suite in LAST)
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
+    """Give a test of the meters the machine to itself, whatever other workers have to do."""
+    if "PYTEST_XDIST_WORKER" not in os.environ:
+        return (yield)
+    place = Path(tempfile.gettempdir(), f"campaign-tests-{os.getuid()}")
+    mode = fcntl.LOCK_EX if _suite(item) == "nvml" else fcntl.LOCK_SH
+    with (
+        place.with_suffix(".door").open("a+") as door,
+        place.with_suffix(".machine").open("a+") as machine,
+    ):
+        # Whoever waits for the machine stands in the door, so that nobody goes in before.
+        fcntl.lockf(door, fcntl.LOCK_EX)
+        fcntl.lockf(machine, mode)
+        fcntl.lockf(door, fcntl.LOCK_UN)
+        return (yield)
 
 
 def end_processes_below(folder: Path) -> None:

@@ -58,7 +58,8 @@ def test_what_outlives_the_grace_is_given_back_free_of_charge(site: Site) -> Non
 
 
 def test_a_deadline_gives_back_what_is_in_work_and_the_same_command_goes_on(site: Site) -> None:
-    run = site.start((*SMALL, "run.deadline=70", "run.margin_s=20"), hold_at="in_window")
+    # Long enough for a machine that is slow to start; what is held would be held for ever.
+    run = site.start((*SMALL, "run.deadline=140", "run.margin_s=20"), hold_at="in_window")
     site.held_pid("in_window")
     code, said, err = site.finish(run)
     assert code == 75, err
