@@ -1,19 +1,18 @@
 """Claim, beat, finish, give back, reap: the only statements that move a task between states.
 
-Each method is one statement of leases.sql and one transaction (one that voids needs two
-statements), and may be sent again when a reply was lost: it then returns what was decided the
-first time.
+Each method is one transaction and may be sent again when a reply was lost: it then returns what was
+decided the first time. It is one statement of leases.sql, but for one that voids, and for a finish
+that claims what comes next.
 """
 
 from __future__ import annotations
 
-import time
 import uuid
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypedDict
 
+import psycopg
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 from sqlalchemy.exc import IntegrityError
@@ -23,13 +22,10 @@ from db.readings import Measurement
 from db.records import MeasurementProtocol, Outcome, Reality, TaskState, Workload
 from db.results import windows_values, with_windows, write_windows
 from db.storable import storable_text
-from db.store import Store, rows, statements
+from db.store import Store, rows, statements, together
 from db.workloads import read_workload
 
 SQL = statements("leases.sql")
-
-#: Shorter than this, a gap may be a busy machine.
-SHORTEST_GAP_S = 5.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,6 +55,16 @@ class Claim:
     protocol: MeasurementProtocol
     reality: Reality
     replicate: int
+
+
+class Wanted(TypedDict):
+    """Whose next task to lease, as `Leases.claim` takes it."""
+
+    campaign_id: int
+    engine_id: int
+    session_id: uuid.UUID
+    keys: Sequence[str] | None
+    replicate: int | None
 
 
 class Leases:
@@ -95,30 +101,23 @@ class Leases:
 
         Of these `keys` and this `replicate`, where they are given.
         """
-        wanted = {"keys": None if keys is None else list(keys), "replicate": replicate}
+        wanted = Wanted(campaign_id=campaign_id, engine_id=engine_id, session_id=session_id,
+                        keys=keys, replicate=replicate)  # fmt: skip
         try:
-            return self._claim(campaign_id, engine_id, session_id, wanted)
+            return self._claim(wanted, uuid.uuid4())
         except IntegrityError:  # opened, its reply lost, and taken back before it was sent again
-            return self._claim(campaign_id, engine_id, session_id, wanted)
+            return self._claim(wanted, uuid.uuid4())
 
-    def _claim(
-        self, campaign_id: int, engine_id: int, session_id: uuid.UUID, wanted: Mapping[str, object]
-    ) -> Claim | None:
-        lease_id = uuid.uuid4()
-        values = {
-            **wanted,
-            "campaign_id": campaign_id,
-            "engine_id": engine_id,
-            "session_id": session_id,
-            "lease_id": lease_id,
-            "lease_s": self.policy.lease_s,
-        }
+    def _claim(self, wanted: Wanted, lease_id: uuid.UUID) -> Claim | None:
+        values = self._claiming(wanted, lease_id)
 
         def work(connection: Connection) -> Claim | None:
-            found = rows(connection, SQL["claim"], values)
-            return _claim(found[0], lease_id) if found else None
+            return _claimed(rows(connection, SQL["claim"], values), lease_id)
 
         return self._store.retrying(work)  # what this program cannot read, it does not claim
+
+    def _claiming(self, wanted: Wanted, lease_id: uuid.UUID) -> dict[str, object]:
+        return {**wanted, "lease_id": lease_id, "lease_s": self.policy.lease_s}
 
     def beat(self, lease_id: uuid.UUID) -> None:
         """Extend a lease; raises LeaseLost when it is no longer held."""
@@ -133,19 +132,41 @@ class Leases:
 
         Returns the outcome it had before if the attempt had been closed by its own session.
         """
-        values = {
-            "lease_id": lease_id,
-            "warmup_batches": measurement.warmup_batches,
-            "marks": list(measurement.marks),
-            **windows_values(measurement.windows, session_id),
-        }
+        values = _finishing(lease_id, session_id, measurement)
 
         def work(connection: Connection) -> Outcome:
             written = rows(connection, with_windows(SQL["finish"]), values)
-            found = written[0] if written else _decided(connection, lease_id)
-            return Outcome(found.outcome)
+            return _finished(connection, written, lease_id)
 
         return self._store.retrying(work, single=True)
+
+    def finish_and_claim(
+        self, lease_id: uuid.UUID, measurement: Measurement, wanted: Wanted
+    ) -> tuple[Outcome, Claim | None]:
+        """Write a measurement and lease the next task: both or neither, in one message and commit.
+
+        Sent again it leases the same task. Without a claim none is known: there is no task, or the
+        two could not be done together.
+        """
+        session_id, following = wanted["session_id"], uuid.uuid5(lease_id, "next")
+        both = (
+            (with_windows(SQL["finish"]), _finishing(lease_id, session_id, measurement)),
+            (SQL["claim"], self._claiming(wanted, following)),
+        )
+
+        def work(connection: Connection) -> tuple[Outcome, list[Any]]:
+            written, found = together(connection, *both)
+            return _finished(connection, written, lease_id), found
+
+        try:
+            outcome, found = self._store.retrying(work, single=True)
+        except psycopg.Error:  # of one of them: the measurement is not to pay for the claim
+            return self.finish(lease_id, session_id, measurement), None
+        try:
+            return outcome, _claimed(found, following)
+        except ConfigError:  # what this program cannot read, it gives back
+            self.release([session_id])
+            return outcome, None
 
     def give_back(
         self,
@@ -232,40 +253,27 @@ class Leases:
         return self._store.retrying(lambda c: rows(c, SQL[name], values), single=True)
 
 
-@contextmanager
-def refusals() -> Iterator[None]:
-    """Turn what the store's own rules refuse of a foreign row into a ConfigError of one line."""
-    try:
-        yield
-    except sa.exc.StatementError as error:
-        words = str(error.orig or error).partition("\n")[0]
-        raise ConfigError(f"the store refuses it: {words[:300]}") from error
+def _finishing(
+    lease_id: uuid.UUID, session_id: uuid.UUID, measurement: Measurement
+) -> dict[str, object]:
+    return {
+        "lease_id": lease_id,
+        "warmup_batches": measurement.warmup_batches,
+        "marks": list(measurement.marks),
+        **windows_values(measurement.windows, session_id),
+    }
 
 
-class Presence:
-    """For how long the store has answered without a gap, by a clock of this process.
-
-    After a gap as long as a lease every lease has expired, and the living need time to beat before
-    anybody takes theirs back.
-    """
-
-    def __init__(self, policy: LeasePolicy, now_s: Callable[[], float] = time.monotonic) -> None:
-        """Derive from the policy what a gap is; nothing has answered yet."""
-        self._gap_s = max((policy.lease_s - policy.beat_s) / 2, SHORTEST_GAP_S)
-        self._lease_s = policy.lease_s
-        self._now_s = now_s
-        self._since_s = self._last_s = now_s()
-
-    def lasts(self) -> bool:
-        """Note that the store has just answered; returns whether it has for one lease."""
-        now_s = self._now_s()
-        if now_s - self._last_s > self._gap_s:
-            self._since_s = now_s
-        self._last_s = now_s
-        return now_s - self._since_s >= self._lease_s
+def _finished(connection: Connection, written: Sequence[Any], lease_id: uuid.UUID) -> Outcome:
+    """Return what a finish counts as, now or when its attempt was closed."""
+    return Outcome((written[0] if written else _decided(connection, lease_id)).outcome)
 
 
-def _claim(row: sa.Row[Any], lease_id: uuid.UUID) -> Claim:
+def _claimed(found: Sequence[Any], lease_id: uuid.UUID) -> Claim | None:
+    """Return the task that was leased, if one was; ConfigError for what cannot be read."""
+    if not found:
+        return None
+    row = found[0]
     return Claim(
         task_id=row.id,
         key=row.key,

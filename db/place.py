@@ -49,13 +49,14 @@ class OpenStore:
 def opened(place: Place, *, upgrade: bool = False, patient: bool = False) -> Iterator[OpenStore]:
     """Open the store, check its schema (or bring it up to date), and close it at the end.
 
-    A person learns at once that no server answers; who is `patient` waits for it.
+    A person learns at once that no server answers; a session is `patient` and waits for it. It asks
+    for nothing but single rows.
 
     The embedded store is created on first use and is always brought up to date; it stops when
     its last user leaves.
     """
     if place.url is not None:
-        store = Store(place.url, patience_s=place.patience_s)
+        store = Store(place.url, patience_s=place.patience_s, by_key=patient)
         try:
             schema.upgrade(store) if upgrade else schema.check(store, patient=patient)
             yield OpenStore(store=store, url=store.url, reader_url=place.reader_url, embedded=None)
@@ -64,7 +65,8 @@ def opened(place: Place, *, upgrade: bool = False, patient: bool = False) -> Ite
         return
     embedded = EmbeddedPostgres(place.embedded_folder)
     with embedded:
-        store = Store(embedded.owner_url(), revive=embedded.ensure, patience_s=place.patience_s)
+        store = Store(embedded.owner_url(), revive=embedded.ensure, patience_s=place.patience_s,
+                      by_key=patient)  # fmt: skip
         try:
             if upgrade or not schema.is_current(store):
                 schema.upgrade(store)

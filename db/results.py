@@ -6,9 +6,11 @@ Everything here runs inside a transaction the caller opened.
 from __future__ import annotations
 
 import uuid
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, fields
 from datetime import UTC, datetime
+from functools import cache
+from operator import attrgetter
 from typing import Any
 
 from sqlalchemy.dialects.postgresql import insert
@@ -174,11 +176,20 @@ def _window(window: Window) -> dict[str, Any]:
 def _gpu(gpu: GpuEnergy) -> dict[str, Any]:
     """Return the columns of a GPU in a window."""
     values = _fields(gpu)
-    del values["trace"]
+    values.pop("trace", None)
     values["gpu_uuid"], values["gpu_index"] = values.pop("uuid"), values.pop("index")
     return values
 
 
 def _fields(record: PhaseEnergy | GpuEnergy | PowerTrace) -> dict[str, Any]:
-    """Return the fields of a record as they are."""
-    return {name: getattr(record, name) for name in record.__dataclass_fields__}
+    """Return the fields of a record as they are; those that are None need no words."""
+    names, values = _reader(type(record))
+    return {name: value for name, value in zip(names, values(record), strict=True)
+            if value is not None}  # fmt: skip
+
+
+@cache
+def _reader(kind: type) -> tuple[Sequence[str], Callable[[object], tuple[Any, ...]]]:
+    """Return the names of a record's fields, and what reads them all."""
+    names = [field.name for field in fields(kind)]
+    return names, attrgetter(*names)

@@ -15,10 +15,11 @@ from contextlib import contextmanager
 from copy import copy
 from functools import cache
 from pathlib import Path
-from typing import Any, Self, TypeVar
+from typing import Any, Self, TypeVar, cast
 
 import psycopg
 import sqlalchemy as sa
+from psycopg.rows import namedtuple_row
 from sqlalchemy.engine import Connection, make_url
 from tenacity import (
     RetryCallState,
@@ -50,6 +51,11 @@ CONNECTING = {
     "keepalives_count": 3,
     "tcp_user_timeout": 30_000,
 }
+#: For connections that live long and ask for single rows: plans are made once, and what is best in
+#: the empty store in which that may be, to read all of a table, is not what they are to go on with.
+BY_KEY = """
+set plan_cache_mode = force_generic_plan; set enable_seqscan = off; set enable_bitmapscan = off
+"""
 #: How libpq and Postgres say that a login is not accepted (any more).
 REFUSED = (
     "authentication failed",
@@ -89,12 +95,19 @@ class Store:
 
     `where` is how people know it.
 
+    Who asks for single rows again and again asks `by_key`.
+
     `revive` is called between retries when the server does not answer; the embedded store
     starts itself again there. While `hurry` is set nobody waits long for a store that is away.
     """
 
     def __init__(
-        self, url: str, *, revive: Callable[[], None] | None = None, patience_s: float = 60.0
+        self,
+        url: str,
+        *,
+        revive: Callable[[], None] | None = None,
+        patience_s: float = 60.0,
+        by_key: bool = False,
     ) -> None:
         """Prepare a pool; nothing is opened yet. `patience_s` bounds `retrying`."""
         try:
@@ -119,6 +132,8 @@ class Store:
             max_overflow=8,
             connect_args=CONNECTING,
         )
+        if by_key:
+            sa.event.listen(self._engine, "connect", _plan_by_key)
         self._single = self._engine.execution_options(isolation_level="AUTOCOMMIT")
 
     def within(self, patience_s: float) -> Self:
@@ -140,7 +155,8 @@ class Store:
     def retrying(self, work: Callable[[Connection], T], *, single: bool = False) -> T:
         """Run idempotent `work` in a transaction, again while the store does not answer.
 
-        Every statement of it is a transaction of its own where it sends `single` ones.
+        Every statement of it is a transaction of its own where it sends `single` ones, but for
+        those that it sends `together`.
         """
         attempts = Retrying(
             retry=retry_if_exception_type(StoreUnavailable),
@@ -176,9 +192,38 @@ class Store:
         self._engine.dispose()
 
 
+def _plan_by_key(connection: psycopg.Connection[Any], _record: object) -> None:
+    connection.execute(BY_KEY)
+    connection.commit()
+
+
 def rows(connection: Connection, statement: str, values: Mapping[str, Any]) -> list[Any]:
     """Run a named statement's text with pyformat parameters; returns its rows, by attribute."""
     return list(connection.exec_driver_sql(statement, dict(values)).fetchall())
+
+
+@contextmanager
+def refusals() -> Iterator[None]:
+    """Turn what the store's own rules refuse of a foreign row into a ConfigError of one line."""
+    try:
+        yield
+    except sa.exc.StatementError as error:
+        words = str(error.orig or error).partition("\n")[0]
+        raise ConfigError(f"the store refuses it: {words[:300]}") from error
+
+
+def together(connection: Connection, *sent: tuple[str, Mapping[str, Any]]) -> list[list[Any]]:
+    """Run named statements in one message to the server; returns the rows of each.
+
+    They are one transaction, also where `single` ones are sent. What the server refuses of one of
+    them undoes all, and is raised as the driver says it.
+    """
+    driver = cast("psycopg.Connection[Any]", connection.connection.driver_connection)
+    with driver.pipeline():
+        cursors = [
+            driver.cursor(row_factory=namedtuple_row).execute(text, values) for text, values in sent
+        ]
+    return [cursor.fetchall() for cursor in cursors]
 
 
 @contextmanager

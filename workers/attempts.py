@@ -7,6 +7,7 @@ store is away; only a store that stays away is raised. Nothing is written for a 
 from __future__ import annotations
 
 import logging
+import threading
 import time
 import traceback
 import uuid
@@ -15,8 +16,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from db.errors import ConfigError, InvalidMeasurement, LeaseLost, StoreUnavailable, TaskFault
-from db.leases import Claim, Leases, refusals
+from db.leases import Claim, Leases, Wanted
 from db.records import Outcome
+from db.store import refusals
 from workers.deadline import Timekeeper
 from workers.heart import Heart, Watch
 from workers.killpoints import reach
@@ -35,52 +37,72 @@ SLACK_S = 60.0
 class Attempts:
     """The attempts of one session on its rig, of one replicate; `deadline_s` bounds each.
 
-    `heart` beats for them. `store` is how people know the store, `spool` keeps what cannot be
-    written, None nothing; `keeper` says what still fits before the end of the session's time.
-    `allow` tells whoever ends a session that hangs how many seconds more this one may take.
+    None is claimed once `stopped` is set. `heart` beats for them. `store` is how people know the
+    store, `spool` keeps what cannot be written, None nothing; `keeper` says what still fits before
+    the end of the session's time. `allow` tells whoever ends a session that hangs how many seconds
+    more this one may take.
     """
 
     leases: Leases
     heart: Heart
     rig: Rig
+    campaign_id: int
+    engine_id: int
     session_id: uuid.UUID
+    stopped: threading.Event
     deadline_s: float
     transcript: str | None
     store: str
     spool: Spool | None
     keeper: Timekeeper
     allow: Callable[[float], None]
-    replicate: int | None = field(default=None, init=False)
+    _claimed: Claim | None = field(default=None, init=False)
+    _replicate: int | None = field(default=None, init=False)
 
-    def next(self, campaign_id: int, engine_id: int) -> Outcome | None:
-        """Claim a task, measure it and write how it ended; None if there is none to claim."""
-        keys = self.keeper.fitting()
-        if keys is not None and not keys:
-            return None
-        self.allow(self.leases.patience_s + SLACK_S)
-        claim = self.leases.claim(campaign_id, engine_id, self.session_id, keys, self.replicate)
+    def next(self) -> Outcome | None:
+        """Measure a task and write how it ended; None if there is none to claim.
+
+        The next one is claimed as this one is written.
+        """
+        claim, self._claimed = self._claimed or self._claim(), None
         if claim is None:
             return None
-        self.replicate = claim.replicate
+        if self.stopped.is_set():  # meanwhile; nothing was begun
+            self.leases.release([self.session_id])
+            return None
+        self._replicate = claim.replicate
         self.allow(self.deadline_s + SLACK_S)
         reach("claimed")
-        began_s = time.monotonic()
-        with self.heart.beating(self._ended(claim)) as watch:
+        begun = self._begun(claim)
+        with self.heart.beating(begun) as watch:
             try:
-                ended = self._measured(claim, watch)
+                ended = self._measured(claim, begun, watch)
             except LeaseLost as error:
                 log.warning("lease_lost task=%s %s", claim.key, error)
                 return Outcome.LOST
             watch.rest()  # the deadline is for measuring, not for a store that is away
             outcome = self._written(ended)
         reach("written")
-        if outcome is Outcome.OK:
-            self.keeper.took(claim.key, time.monotonic() - began_s)
         return outcome
 
-    def _measured(self, claim: Claim, watch: Watch) -> Ended:
+    def _claim(self) -> Claim | None:
+        wanted = self._wanted()
+        if wanted is None:
+            return None
+        self.allow(self.leases.patience_s + SLACK_S)
+        return self.leases.claim(**wanted)
+
+    def _wanted(self) -> Wanted | None:
+        """Return what is to be claimed next; None where nothing is."""
+        keys = self.keeper.fitting()
+        if self.stopped.is_set() or (keys is not None and not keys):
+            return None
+        return Wanted(campaign_id=self.campaign_id, engine_id=self.engine_id,
+                      session_id=self.session_id, keys=keys, replicate=self._replicate)  # fmt: skip
+
+    def _measured(self, claim: Claim, ended: Ended, watch: Watch) -> Ended:
         """Measure; returns how it ended, whatever it was."""
-        ended = self._ended(claim)
+        began_s = time.monotonic()
         try:
             measurement = measure(self.rig, claim, watch.check)
         except LeaseLost:
@@ -95,10 +117,11 @@ class Attempts:
             )
         except Exception as error:  # noqa: BLE001 - an unknown exception is this task's fault
             return self._fault(ended, error)
+        self.keeper.took(claim.key, time.monotonic() - began_s)
         reach("measured")
         return replace(ended, outcome=Outcome.OK, measurement=measurement)
 
-    def _ended(self, claim: Claim) -> Ended:
+    def _begun(self, claim: Claim) -> Ended:
         """Return whose attempt it is; how it ends is not known yet."""
         return Ended(
             task_id=claim.task_id,
@@ -133,14 +156,15 @@ class Attempts:
 
     def _kept(self, ended: Ended) -> Outcome:
         """Send an end; in the spool, if there is one, as long as the store is away."""
+        wanted = self._wanted() if ended.outcome is Outcome.OK else None
         try:
-            return send(self.leases.hasty(), ended)
+            return self._sent(self.leases.hasty(), ended, wanted)
         except StoreUnavailable as error:
             path = self._spooled(ended)
             log.warning("store_away task=%s spooled=%s %s", ended.key, path, error)
         self.allow(self.leases.patience_s + SLACK_S)
         try:
-            outcome = send(self.leases, ended)
+            outcome = self._sent(self.leases, ended, wanted)
         except StoreUnavailable as error:
             if path is None:
                 raise
@@ -148,6 +172,13 @@ class Attempts:
             raise StoreUnavailable(kept) from error
         if path is not None:
             path.unlink(missing_ok=True)
+        return outcome
+
+    def _sent(self, leases: Leases, ended: Ended, wanted: Wanted | None) -> Outcome:
+        """Send an end; with a measurement goes the claim of what is `wanted` next."""
+        if wanted is None or ended.measurement is None:
+            return send(leases, ended)
+        outcome, self._claimed = leases.finish_and_claim(ended.lease_id, ended.measurement, wanted)
         return outcome
 
     def _spooled(self, ended: Ended) -> Path | None:

@@ -12,6 +12,7 @@ never kills a group whose number was given to somebody else.
 
 from __future__ import annotations
 
+import math
 import os
 import select
 import signal
@@ -23,6 +24,8 @@ from pathlib import Path
 
 #: How often a host without process descriptors is asked whether the session's process lives.
 POLL_S = 0.5
+#: Deadlines that are no further apart are one.
+NEAR_S = 1.0
 
 
 class Guard:
@@ -31,6 +34,7 @@ class Guard:
     def __init__(self, keeper: int = 0) -> None:
         """Start it; the caller leads its process group, and is to end with the process `keeper`."""
         read, self._write = os.pipe()
+        self._ends_s = -math.inf
         try:
             # What starts is left at once by the guard itself, so the call returns.
             subprocess.run(
@@ -43,8 +47,11 @@ class Guard:
             os.close(read)
 
     def allow(self, seconds: float) -> None:
-        """Let the session go on for that long from now; each call replaces the one before."""
-        os.write(self._write, f"{time.monotonic() + seconds!r}\n".encode())
+        """Let the session go on for that long from now, to a second; replaces what was allowed."""
+        ends_s = time.monotonic() + seconds
+        if abs(ends_s - self._ends_s) > NEAR_S:  # the guard is not woken for less
+            self._ends_s = ends_s
+            os.write(self._write, f"{ends_s!r}\n".encode())
 
 
 def watch(leader: int, orders: int, keeper: int) -> None:

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from itertools import pairwise
 
 from db.readings import Batch, Phase, PhaseEnergy, PhaseMethod, Reading, Window
@@ -19,6 +18,9 @@ from workers.meters.curve import Curve, Span
 
 #: A phase shorter than this many values of the meter, in the mean over its spans, is not resolved.
 FEWEST_TICKS = 10
+
+#: In the order in which they come.
+PHASES = tuple(Phase)
 
 MIXED = "phases_mixed"  # it never occurred alone; beside joules: a part of it did not
 UNRESOLVED = "phase_unresolved"  # too short for the meter, or no more than its uncertainty
@@ -37,7 +39,7 @@ def spans_of(batch: Batch) -> Mapping[Phase, Span] | None:
         return None
     marks_s = (0.0, min(firsts_s), max(firsts_s), max(r.e2e_s for r in batch.requests))
     marks = [batch.started_ns + round(mark_s * 1e9) for mark_s in marks_s]
-    found = zip(Phase, pairwise(marks), strict=True)
+    found = zip(PHASES, pairwise(marks), strict=True)
     return {phase: span for phase, span in found if span[1] > span[0]}
 
 
@@ -55,13 +57,13 @@ def by_steps(
     )
     known = [spans for spans in map(spans_of, batches) if spans is not None]
     if len(known) < len(batches):
-        return tuple(_missing(phase, PhaseMethod.STEPS, NO_FIRST_TOKEN) for phase in tokens)
-    spans = {phase: [s[phase] for s in known if phase in s] for phase in Phase}
+        return tuple(map(_unknown, tokens))
+    spans = {phase: [s[phase] for s in known if phase in s] for phase in PHASES}
     energies = _energies(spans, curves)
     mixed = bool(spans[Phase.MIXED])
     return tuple(
         _step(phase, spans[phase], energies[phase], reading, tokens.get(phase), mixed=mixed)
-        for phase in Phase
+        for phase in PHASES
         if spans[phase] or phase in tokens
     )
 
@@ -73,13 +75,12 @@ def _step(
     """Return one phase of a window; where some of its steps were `mixed` its tokens are open."""
     partly = mixed and phase is not Phase.MIXED
     measured = reading.energy_j is not None
-    row = _row(
+    return _row(
         phase, PhaseMethod.STEPS, _seconds(spans), energy if measured else None,
         missing=MIXED if partly and not spans else UNRESOLVED if measured else NO_ENERGY,
         timed=reading.timing_uncertainty_j is not None, tokens=None if partly else tokens,
+        reasons=(MIXED,) if partly else (),
     )  # fmt: skip
-    reasons = (MIXED, *row.reasons) if partly else row.reasons
-    return replace(row, reasons=tuple(dict.fromkeys(reasons)))
 
 
 def _seconds(spans: Sequence[Span]) -> float:
@@ -93,7 +94,7 @@ def _energies(
     every = sorted(span for some in spans.values() for span in some)
     boards = [(curve, dict(zip(every, curve.parts(every), strict=True))) for curve in curves]
     coarsest_s = max((curve.resolution_s for curve in curves), default=math.inf)
-    found: dict[Phase, Energy | None] = dict.fromkeys(Phase)
+    found: dict[Phase, Energy | None] = dict.fromkeys(PHASES)
     for phase, some in spans.items():
         if some and _seconds(some) / len(some) >= FEWEST_TICKS * coarsest_s:
             found[phase] = _group([_board(curve, [parts[s] for s in some])
@@ -164,21 +165,23 @@ def _tokens(prompt: int, generated: int) -> Mapping[Phase, int]:
 
 def _row(
     phase: Phase, method: PhaseMethod, duration_s: float, energy: Energy | None, *, missing: str,
-    timed: bool, tokens: int | None,
+    timed: bool, tokens: int | None, reasons: tuple[str, ...] = (),
 ) -> PhaseEnergy:  # fmt: skip
     """Return a phase with its joules, or without where they are no more than their half-width."""
     if energy is None or duration_s <= 0 or energy.energy_j <= energy.half_width_j:
         why = missing if energy is None else UNRESOLVED
-        return _missing(phase, method, why, duration_s=max(0.0, duration_s), tokens=tokens)
+        return PhaseEnergy(
+            phase=phase, method=method, duration_s=max(0.0, duration_s), tokens=tokens,
+            reasons=tuple(dict.fromkeys((*reasons, why))),
+        )  # fmt: skip
     return PhaseEnergy(
         phase=phase, method=method, duration_s=duration_s, energy_j=energy.energy_j,
         timing_uncertainty_j=energy.half_width_j if timed else None, tokens=tokens,
+        reasons=reasons,
     )  # fmt: skip
 
 
-def _missing(
-    phase: Phase, method: PhaseMethod, why: str, *, duration_s: float | None = None,
-    tokens: int | None = None,
-) -> PhaseEnergy:  # fmt: skip
-    return PhaseEnergy(phase=phase, method=method, duration_s=duration_s, tokens=tokens,
-                       reasons=(why,))  # fmt: skip
+def _unknown(phase: Phase) -> PhaseEnergy:
+    """Return a phase of which the engine did not say when it was."""
+    return PhaseEnergy(phase=phase, method=PhaseMethod.STEPS, duration_s=None,
+                       reasons=(NO_FIRST_TOKEN,))  # fmt: skip

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Self
 
@@ -176,9 +176,8 @@ class _Batches:
             raise
         reading = rig.meter.close()
         phases = by_steps(batches, rig.meter.curves(), reading) if self._follow else ()
-        window = _window(self._kind, ordinal, reading, batches, phases)
         dropped = {name: count * passes for name, count in self._work.left_out.items()}
-        return replace(window, counters={**window.counters, **dropped})
+        return _window(self._kind, ordinal, reading, batches, phases, dropped)
 
 
 def _window(
@@ -187,8 +186,9 @@ def _window(
     reading: Reading,
     batches: Sequence[Batch],
     phases: tuple[PhaseEnergy, ...],
+    dropped: Mapping[str, float],
 ) -> Window:
-    """Return a window's row: the reading, and what was generated in it."""
+    """Return a window's row: the reading, what was generated in it and what was left out."""
     requests = [request for batch in batches for request in batch.requests]
     hits = [b.prefix_cache_hit_tokens for b in batches if b.prefix_cache_hit_tokens is not None]
     return Window(
@@ -205,7 +205,7 @@ def _window(
         prefix_cache_hit_tokens=sum(hits) if hits else None,
         phases=phases,
         running_mean=_running_mean(batches),
-        counters=_summed(batches),
+        counters=_summed(batches) | dropped,
     )
 
 

@@ -200,7 +200,10 @@ class Session:
             leases=leases,
             heart=heart,
             rig=rig,
+            campaign_id=job.campaign_id,
+            engine_id=job.engine_id,
             session_id=job.session_id,
+            stopped=self._stop,
             deadline_s=job.task_deadline_s,
             transcript=job.transcript,
             store=store.where,
@@ -208,10 +211,7 @@ class Session:
             keeper=keeper,
             allow=self._allow,
         )
-        while not self._stop.is_set():
-            outcome = attempts.next(job.campaign_id, job.engine_id)
-            if outcome is None:
-                break
+        while (outcome := attempts.next()) is not None:
             self.report.count(outcome)
         self.report.slowness = keeper.slowness
         last = idle(rig, job.idle_s, WindowKind.IDLE_END)

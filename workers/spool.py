@@ -21,9 +21,10 @@ from pathlib import Path
 from typing import Any
 
 from db.errors import ConfigError, LeaseLost, StoreUnavailable
-from db.leases import Leases, refusals
+from db.leases import Leases
 from db.readings import Measurement
 from db.records import Outcome
+from db.store import refusals
 
 #: Changes when a field does that older programs cannot do without.
 FORMAT = 1

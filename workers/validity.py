@@ -51,7 +51,9 @@ def half_width(values: Sequence[float]) -> float | None:
         return None
     degrees = len(values) - 1
     quantile = T_95[degrees - 1] if degrees <= len(T_95) else 1.96
-    return quantile * statistics.stdev(values) / math.sqrt(len(values))
+    mean = statistics.fmean(values)
+    variance = math.fsum((value - mean) ** 2 for value in values) / degrees
+    return quantile * math.sqrt(variance / len(values))
 
 
 def relative_half_width(windows: Sequence[Window]) -> float | None:

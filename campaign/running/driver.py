@@ -31,8 +31,9 @@ from campaign.running.stop import Stop
 from campaign.running.timebox import Timebox
 from campaign.running.work import Campaign
 from db.errors import ConfigError, Infeasible, StoreUnavailable
-from db.leases import Leases, Presence
+from db.leases import Leases
 from db.place import Place
+from db.presence import Presence
 from db.progress import Progress
 from db.records import TaskState
 from db.store import Store

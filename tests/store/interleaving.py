@@ -35,6 +35,8 @@ class Hand(Store):
         self.running: Future[Any] | None = None
 
     def retrying(self, work: Callable[[Connection], T], *, single: bool = False) -> T:
+        if not self._held.in_transaction():
+            self._held.begin()
         return work(self._held)
 
     def start(self, call: Callable[[], T]) -> Future[T]:
@@ -128,6 +130,15 @@ class Forgetful(psycopg.Connection[Any]):
             self.close()
             raise psycopg.OperationalError("server closed the connection unexpectedly")
 
+    @contextmanager
+    def pipeline(self) -> Iterator[psycopg.Pipeline]:
+        if not self.autocommit:
+            with super().pipeline() as sent:
+                yield sent
+            return
+        with self.dying(), super().pipeline() as sent:  # its end commits
+            yield sent
+
 
 class ForgetfulCursor(psycopg.Cursor[Any]):
     """A cursor of such a connection."""
@@ -135,7 +146,7 @@ class ForgetfulCursor(psycopg.Cursor[Any]):
     connection: Forgetful
 
     def execute(self, *arguments: Any, **named: Any) -> Self:
-        if not self.connection.autocommit:
+        if not self.connection.autocommit or self.connection.pgconn.pipeline_status:
             return super().execute(*arguments, **named)
         with self.connection.dying():
             return super().execute(*arguments, **named)

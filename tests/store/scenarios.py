@@ -39,6 +39,12 @@ class Holder:
         done = measurement(repeat(0, reading(energy_j)))
         return leases.finish(self.lease, self.session, done)
 
+    def finish_and_claim(
+        self, w: World, leases: Leases, energy_j: float = 10.0
+    ) -> tuple[Outcome, Claim | None]:
+        done = measurement(repeat(0, reading(energy_j)))
+        return leases.finish_and_claim(self.lease, done, w.wanted(self.session))
+
     def fault(
         self, leases: Leases, kind: str = "deadline", *, permanent: bool = False
     ) -> TaskState | None:
@@ -237,6 +243,38 @@ def finish_waits_for_a_reclaim(w: World) -> None:
     same((w.state(a.task_id), w.outcomes(a.task_id)), ("leased", ["superseded", None]))
     same(w.leases.finish(again.lease_id, x, measurement()), Outcome.OK)
     same(w.counted(), [(a.claim.key, 10.0)])
+
+
+def finish_and_claim_waits_for_a_reclaim(w: World) -> None:
+    """Superseded, and on with the next task: nobody waits the other way round."""
+    a = Holder(w, expired=True)
+    same(w.reap(), 1)
+    x = w.session()
+    with stage(w) as s:
+        b, late = s.hand(), s.hand()
+        again = s.leases(b).claim(w.campaign_id, w.engine_id, x)
+        assert again is not None
+        same(again.task_id, a.task_id)
+        finishing = late.start(lambda: a.finish_and_claim(w, s.leases(late), 666.0))
+        s.waits(late)
+        b.commit()
+        decided, claim = finishing.result()
+        late.commit()
+    assert claim is not None
+    same((decided, claim.key), (Outcome.SUPERSEDED, SECOND.key))
+    same(w.leases.finish(again.lease_id, x, measurement()), Outcome.OK)
+    same(w.leases.finish(claim.lease_id, a.session, measurement()), Outcome.OK)
+    same(len(w.counted()), 2)
+
+
+def late_finish_claims_what_comes_next(w: World) -> None:
+    """Not the task itself, which was pending when both were sent."""
+    a = Holder(w, expired=True)
+    same(w.reap(), 1)
+    decided, claim = a.finish_and_claim(w, w.leases)
+    assert claim is not None
+    same((decided, claim.key), (Outcome.OK, SECOND.key))
+    same((w.state(a.task_id), w.state(claim.task_id)), ("done", "leased"))
 
 
 def the_same_finish_twice_at_once(w: World) -> None:
@@ -445,6 +483,29 @@ def finish_whose_reply_is_lost(w: World) -> None:
     same(w.one("select count(*) from windows"), 1)
 
 
+def finish_and_claim_whose_reply_is_lost(w: World) -> None:
+    """Both were done, or neither: sent again, both are what they were."""
+    a = Holder(w)
+    with losing(w, "unheard", "unanswered") as store:
+        decided, claim = a.finish_and_claim(w, Leases(store, LeasePolicy()))
+    assert claim is not None
+    same((decided, claim.key), (Outcome.OK, SECOND.key))
+    same(a.finish_and_claim(w, w.leases), (Outcome.OK, claim))
+    same((w.outcomes(a.task_id), w.outcomes(claim.task_id)), (["ok"], [None]))
+    same((len(w.counted()), w.one("select count(*) from windows")), (1, 1))
+
+
+def finish_and_claim_after_the_next_was_taken_back(w: World) -> None:
+    """The store was away for longer than a lease: the next one is asked for anew."""
+    a = Holder(w)
+    _, claim = a.finish_and_claim(w, w.leases)
+    assert claim is not None
+    w.expire(claim.lease_id)
+    same(w.reap(), 1)
+    same(a.finish_and_claim(w, w.leases), (Outcome.OK, None))
+    same((w.state(claim.task_id), w.outcomes(claim.task_id)), ("pending", ["lost"]))
+
+
 def give_back_whose_reply_is_lost(w: World) -> None:
     a = Holder(w)
     with losing(w, "unheard", "unanswered") as store:
@@ -474,6 +535,8 @@ SCENARIOS: dict[str, Callable[[World], None]] = {
         two_claim_two_tasks,
         claim_while_another_campaign_asks_for_the_task,
         finish_waits_for_a_reclaim,
+        finish_and_claim_waits_for_a_reclaim,
+        late_finish_claims_what_comes_next,
         the_same_finish_twice_at_once,
         finish_waits_for_release,
         release_waits_for_finish,
@@ -491,6 +554,8 @@ SCENARIOS: dict[str, Callable[[World], None]] = {
         reap_in_the_first_lease_of_a_server,
         claim_whose_reply_is_lost,
         finish_whose_reply_is_lost,
+        finish_and_claim_whose_reply_is_lost,
+        finish_and_claim_after_the_next_was_taken_back,
         give_back_whose_reply_is_lost,
     )
 }

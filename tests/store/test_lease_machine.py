@@ -16,7 +16,7 @@ from sqlalchemy.exc import IntegrityError
 from db import leases
 from db.embedded import EmbeddedPostgres
 from db.errors import LeaseLost
-from db.leases import LeasePolicy
+from db.leases import Claim, LeasePolicy
 from db.mending import Selection, retry, void
 from db.records import Outcome, TaskState
 from db.store import Store
@@ -46,6 +46,7 @@ class Try:
     outcome: str | None = None
     voided: bool = False
     windows: int = 0
+    following: uuid.UUID | None = None
 
 
 @dataclass
@@ -58,8 +59,15 @@ class ModelTask:
     faults: int = 0
     losses: int = 0
     invalids: int = 0
+    mended: int = 0
+
+    def may_end(self, chosen: Try) -> bool:
+        """Whether this attempt is the newest one, and neither settled nor taken back by people."""
+        newest = self.tries[-1] is chosen and len(self.tries) > self.mended
+        return newest and self.state != "done"
 
     def open_again(self) -> None:
+        self.mended = len(self.tries)
         self.state = "pending"
         self.faults = self.losses = self.invalids = 0
 
@@ -95,6 +103,10 @@ class Machine(RuleBasedStateMachine):
     def claim(self, who: int) -> None:
         session = self.sessions[who]
         found = self.leases.claim(self.world.campaign_id, self.world.engine_id, session)
+        self.claimed(found, session)
+
+    def claimed(self, found: Claim | None, session: uuid.UUID) -> None:
+        """Check and note what a session claimed."""
         expected = next((t for t in self.tasks if t.state == "pending"), None)
         assert (found.key if found else None) == (expected.key if expected else None)
         if found is not None and expected is not None:
@@ -120,9 +132,30 @@ class Machine(RuleBasedStateMachine):
     def finish(self, number: int) -> None:
         chosen = self.pick(number, None, "lost", "released")
         done = measurement(repeat(0, reading(chosen.energy_j)))
-        decided = self.leases.finish(chosen.lease, chosen.session, done)
+        self.finished(self.leases.finish(chosen.lease, chosen.session, done), chosen)
+
+    @precondition(lambda self: self.tries)
+    @rule(number=NUMBER)
+    def finish_and_claim(self, number: int) -> None:
+        chosen = self.pick(number, None, "lost", "released")
+        done = measurement(repeat(0, reading(chosen.energy_j)))
+        wanted = self.world.wanted(chosen.session)
+        decided, found = self.leases.finish_and_claim(chosen.lease, done, wanted)
+        self.finished(decided, chosen)
+        following = [t for t in self.tries if chosen.following == t.lease]
+        if not following:
+            self.claimed(found, chosen.session)
+            chosen.following = found.lease_id if found else None
+        elif following[0].outcome is None:
+            assert found is not None
+            assert found.lease_id == chosen.following
+        else:
+            assert found is None
+
+    def finished(self, decided: Outcome, chosen: Try) -> None:
+        """Check and note what a measurement counts as."""
         if chosen.outcome in (None, "lost", "released"):
-            newest = chosen.task.tries[-1] is chosen and chosen.task.state != "done"
+            newest = chosen.task.may_end(chosen)
             chosen.outcome = "ok" if newest else "superseded"
             chosen.windows = 1
             if newest:
@@ -142,9 +175,9 @@ class Machine(RuleBasedStateMachine):
         given = self.leases.give_back(
             chosen.lease, chosen.session, outcome, kind="why", permanent=permanent
         )
-        task, newest = chosen.task, chosen.task.tries[-1] is chosen
+        task = chosen.task
         late = chosen.outcome in ("lost", "released") and chosen.outcome != outcome
-        if late and not (newest and task.state != "done"):
+        if late and not task.may_end(chosen):
             chosen.outcome = "superseded"
             assert given is None
             return

@@ -49,6 +49,7 @@ MUTANTS = {
             {
                 "zombie_finishes_after_reclaim",
                 "finish_waits_for_a_reclaim",
+                "finish_and_claim_waits_for_a_reclaim",
                 "finish_waits_for_a_fault",
             }
         ),
@@ -58,7 +59,13 @@ MUTANTS = {
         piece="t.lease_id = a.lease_id and ",
         instead="""not exists (select from attempts n
                              where n.task_id = a.task_id and n.number > a.number) and """,
-        fails=frozenset({"finish_waits_for_a_reclaim", "finish_waits_for_a_fault"}),
+        fails=frozenset(
+            {
+                "finish_waits_for_a_reclaim",
+                "finish_and_claim_waits_for_a_reclaim",
+                "finish_waits_for_a_fault",
+            }
+        ),
     ),
     "finish_by_state_only": Mutant(
         statement="finish",
@@ -68,7 +75,9 @@ MUTANTS = {
             {
                 "zombie_finishes_after_reclaim",
                 "finish_waits_for_a_reclaim",
+                "finish_and_claim_waits_for_a_reclaim",
                 "late_finish_of_an_unclaimed_task",
+                "late_finish_claims_what_comes_next",
                 "late_finish_of_a_quarantined_task",
                 "finish_waits_for_reap",
                 "finish_waits_for_release",
@@ -107,7 +116,7 @@ MUTANTS = {
         statement="claim",
         piece="where t.lease_id = %(lease_id)s and t.state = 'leased'",
         instead="where false",
-        fails=frozenset({"claim_whose_reply_is_lost"}),
+        fails=frozenset({"claim_whose_reply_is_lost", "finish_and_claim_whose_reply_is_lost"}),
     ),
     "read_then_update_reap": Mutant(
         statement="reap",
@@ -255,6 +264,7 @@ def test_every_interleaving_is_failed_by_some_mutant() -> None:
 NO_STATEMENT_ALONE = UNHURRIED | {
     "the_same_finish_twice_at_once",
     "finish_whose_reply_is_lost",
+    "finish_and_claim_after_the_next_was_taken_back",  # a lease is unique
     "give_back_whose_reply_is_lost",
     "old_finish_after_a_void",  # void clears the fence, and finish refuses a closed attempt
 }

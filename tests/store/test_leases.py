@@ -9,6 +9,7 @@ from typing import TypeVar
 
 import pytest
 from sqlalchemy.engine import Connection
+from sqlalchemy.exc import IntegrityError
 
 from db.embedded import EmbeddedPostgres
 from db.errors import LeaseLost
@@ -18,7 +19,7 @@ from db.records import Outcome, TaskState
 from db.results import close_session
 from db.store import Store
 from tests.store.scenarios import FIRST, SCENARIOS, SECOND, Holder
-from tests.store.world import BOOT, ENGINE, World, ground, measurement, task
+from tests.store.world import BOOT, ENGINE, World, ground, measurement, reading, repeat, task
 
 T = TypeVar("T")
 pytestmark = pytest.mark.store
@@ -267,6 +268,24 @@ def test_a_claim_taken_back_before_its_reply_was_sent_again_claims_anew(world: W
     assert found is not None
     assert world.outcomes(found.task_id) == ["lost", None]
     world.leases.beat(found.lease_id)
+
+
+def test_a_finish_that_is_refused_claims_nothing(world: World) -> None:
+    held = Holder(world)
+    never = measurement(repeat(0, replace(reading(), ended_ns=reading().started_ns)))
+    with pytest.raises(IntegrityError, match="positive_duration"):
+        world.leases.finish_and_claim(held.lease, never, world.wanted(held.session))
+    assert [row.state for row in world.sql("select state from tasks order by ordinal")] == [
+        "leased", "pending",
+    ]  # fmt: skip
+
+
+def test_a_next_task_that_cannot_be_read_is_given_back(world: World) -> None:
+    held = Holder(world)
+    world.sql("update tasks set workload = '{\"tempo\": 3}' where state = 'pending'")
+    assert held.finish_and_claim(world, world.leases) == (Outcome.OK, None)
+    found = world.sql("select state, faults + losses + invalids from tasks order by ordinal")
+    assert [tuple(row) for row in found] == [("done", 0), ("pending", 0)]
 
 
 def test_a_lease_nobody_ever_opened_writes_nothing(world: World) -> None:

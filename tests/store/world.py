@@ -14,7 +14,7 @@ from db import schema, tables
 from db.campaigns import create_campaign, engine_id, enqueue
 from db.embedded import EmbeddedPostgres
 from db.identity import engine_digest, task_key
-from db.leases import Claim, LeasePolicy, Leases
+from db.leases import Claim, LeasePolicy, Leases, Wanted
 from db.readings import Measurement, Reading, Window, WindowKind
 from db.records import EngineSpec, MeasurementProtocol, ModelSpec, Reality, Task, Weights, Workload
 from db.results import Owner, open_session
@@ -162,6 +162,11 @@ class World:
         found = (leases or self.leases).claim(self.campaign_id, self.engine_id, session)
         assert found is not None, "nothing to claim"
         return found
+
+    def wanted(self, session: uuid.UUID) -> Wanted:
+        """Any task that comes next."""
+        return Wanted(campaign_id=self.campaign_id, engine_id=self.engine_id, session_id=session,
+                      keys=None, replicate=None)  # fmt: skip
 
     def nothing_to_claim(self) -> bool:
         return self.leases.claim(self.campaign_id, self.engine_id, self.session()) is None

@@ -15,7 +15,8 @@ from campaign.running.live import Snapshot
 from campaign.running.timebox import Timebox
 from campaign.running.work import Work
 from db.errors import ConfigError
-from db.leases import LeasePolicy, Presence
+from db.leases import LeasePolicy
+from db.presence import Presence
 from db.records import EngineSpec, MeasurementProtocol, Reality, Task, Workload
 from workers.deadline import SLURM_END, Deadline, Timekeeper, moment, slurm_end
 from workers.engines.limits import Limits

@@ -44,8 +44,7 @@ class SimulatedClock:
 
     def now_ns(self) -> int:
         """Virtual nanoseconds since the clock was made."""
-        with self._lock:
-            return self._now_ns
+        return self._now_ns
 
     def sleep(self, seconds: float) -> None:
         """Let virtual `seconds` pass."""
@@ -100,7 +99,7 @@ class SimulatedEngine:
         self._chance = chance
         self._session = 1.0 + SESSION_SPREAD * chance.gauss()
         self._shape: Shape | None = None
-        self._costs: dict[Workload, Cost] = {}
+        self._costs: dict[tuple[int, int, int], Cost] = {}
 
     def prepare(self) -> None:
         """There are no weights to bring."""
@@ -183,17 +182,16 @@ class SimulatedEngine:
 
     def _cost(self, requests: Sequence[Request]) -> Cost:
         """Return the cost of a batch, every request taken for as long as the longest."""
-        longest = Workload(
-            input_tokens=max(len(r.prompt) for r in requests),
-            output_tokens=max(r.output_tokens for r in requests),
-            batch_size=len(requests),
-        )
-        if longest not in self._costs:
+        prompt = max(len(request.prompt) for request in requests)
+        output = max(request.output_tokens for request in requests)
+        sizes = (prompt, output, len(requests))
+        if sizes not in self._costs:
+            longest = Workload(input_tokens=prompt, output_tokens=output, batch_size=len(requests))
             cost = self._shape and estimate(self._spec, self._shape, self._draw.board, longest)
             if not cost:
                 raise TaskFault("engine_error", f"{self._spec.label}: not loaded")
-            self._costs = {longest: cost}  # the batches of a task are alike
-        return self._costs[longest]
+            self._costs = {sizes: cost}  # the batches of a task are alike
+        return self._costs[sizes]
 
     def close(self) -> None:
         """There is nothing to free."""

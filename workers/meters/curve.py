@@ -84,11 +84,11 @@ class CounterCurve:
         the last one.
         """
         origin_j = self.joules[tick] - self.joules[0]
-        before = [self._power_w(n, marks) for n in (tick - 1, tick - 2)]
         if marks[tick][-1] == self.times_ns[tick]:
-            change_w = _change_w(before[0], self._power_w(tick, marks))
+            change_w = _change_w(self._power_w(tick - 1, marks), self._power_w(tick, marks))
             yield Energy(energy_j=origin_j, half_width_j=change_w * self.unsure_s)
             return
+        before = [self._power_w(n, marks) for n in (tick - 1, tick - 2)]
         ends = (self.times_ns[tick], *marks[tick], self.times_ns[tick + 1])
         after = [self._power_w(n, marks) for n in (tick + 1, tick + 2)]
         if ends[-1] in marks.get(tick + 1, ()):

@@ -60,6 +60,8 @@ class Prompts:
 
         The array reads them in the machine's own byte order; little-endian everywhere we run.
         """
+        if not tokens:
+            return ()
         source = hashlib.shake_256(f"{self._seed}/{name}".encode())
         words = array("I", source.digest(4 * tokens))
         lowest, span = self._lowest, self._span
