@@ -6,10 +6,9 @@ Everything here runs inside a transaction the caller opened.
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
 from datetime import UTC, datetime
-from functools import cache
 from operator import attrgetter
 from typing import Any
 
@@ -30,6 +29,12 @@ WINDOWS = SQL["windows"].format_map({
     table.name: ", ".join(column.name for column in table.columns if column.name not in GIVEN)
     for table in (tables.windows, tables.phases, tables.gpu_energies, tables.power_traces)
 })  # fmt: skip
+
+#: The fields of a record that becomes a row, and what reads them all.
+READERS = {
+    kind: (names := [field.name for field in fields(kind)], attrgetter(*names))
+    for kind in (PhaseEnergy, GpuEnergy, PowerTrace)
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -183,13 +188,6 @@ def _gpu(gpu: GpuEnergy) -> dict[str, Any]:
 
 def _fields(record: PhaseEnergy | GpuEnergy | PowerTrace) -> dict[str, Any]:
     """Return the fields of a record as they are; those that are None need no words."""
-    names, values = _reader(type(record))
+    names, values = READERS[type(record)]
     return {name: value for name, value in zip(names, values(record), strict=True)
             if value is not None}  # fmt: skip
-
-
-@cache
-def _reader(kind: type) -> tuple[Sequence[str], Callable[[object], tuple[Any, ...]]]:
-    """Return the names of a record's fields, and what reads them all."""
-    names = [field.name for field in fields(kind)]
-    return names, attrgetter(*names)

@@ -205,7 +205,7 @@ def _window(
         prefix_cache_hit_tokens=sum(hits) if hits else None,
         phases=phases,
         running_mean=_running_mean(batches),
-        counters=_summed(batches) | dropped,
+        counters={**_summed(batches), **dropped},
     )
 
 

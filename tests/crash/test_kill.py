@@ -46,7 +46,10 @@ def test_killed_actor_is_replaced_by_the_running_driver(site: Site) -> None:
     code, said, err = site.finish(run)
     assert code == 0, err
     assert said["tasks"] == {"done": 3}
-    assert site.facts(TOLL) == [("lost", 4), ("ok", 3)]  # claimed, in_window, measured; the next after written
+    assert site.facts(TOLL) == [
+        ("lost", 4),
+        ("ok", 3),
+    ]  # claimed, in_window, measured; the next after written
     whole(site)
 
 

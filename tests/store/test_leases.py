@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import TypeVar
 
 import pytest
+from psycopg.errors import DivisionByZero
 from sqlalchemy.engine import Connection
 from sqlalchemy.exc import IntegrityError
 
@@ -17,7 +18,7 @@ from db.leases import LeasePolicy, Leases
 from db.mending import Selection, retry
 from db.records import Outcome, TaskState
 from db.results import close_session
-from db.store import Store
+from db.store import Store, together
 from tests.store.scenarios import FIRST, SCENARIOS, SECOND, Holder
 from tests.store.world import BOOT, ENGINE, World, ground, measurement, reading, repeat, task
 
@@ -278,6 +279,13 @@ def test_a_finish_that_is_refused_claims_nothing(world: World) -> None:
     assert [row.state for row in world.sql("select state from tasks order by ordinal")] == [
         "leased", "pending",
     ]  # fmt: skip
+
+
+def test_what_is_sent_together_is_one_transaction(world: World) -> None:
+    sent = ("update tasks set attempts = 9", {}), ("select 1 / 0", {})
+    with pytest.raises(DivisionByZero), world.store.begin(single=True) as connection:
+        together(connection, *sent)
+    assert world.one("select max(attempts) from tasks") == 0
 
 
 def test_a_next_task_that_cannot_be_read_is_given_back(world: World) -> None:

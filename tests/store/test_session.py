@@ -13,6 +13,7 @@ from db.leases import LeasePolicy, Leases
 from db.place import Place
 from db.records import EngineSpec, Reality
 from tests.store.world import ENGINE, ground, task
+from workers import attempts
 from workers.assignment import Assignment, Ending
 from workers.boardlock import BoardLock
 from workers.engines.limits import Limits
@@ -112,6 +113,17 @@ def test_a_second_session_of_a_drained_engine_loads_nothing(store):
     again = run(assignment(store))
     assert (again.ending, again.load_s) == (Ending.DRAINED, None)
     assert ask(store, "select count(*) from sessions") == [(1,)]
+
+
+def test_a_task_that_was_claimed_before_the_stop_and_not_begun_is_given_back(store, monkeypatch):
+    session = Session(assignment(store), ())
+    monkeypatch.setattr(attempts, "reach", lambda at: at == "written" and session.stop())
+    report = session.run()
+    assert (report.ending, report.outcomes) == (Ending.STOPPED, {"ok": 1})
+    assert ask(store, "select outcome from attempts order by id") == [("ok",), ("released",)]
+    assert ask(store, "select state, sum(losses + faults) from tasks group by 1 order by 1") == [
+        ("done", 0), ("pending", 0),
+    ]  # fmt: skip
 
 
 def test_another_replicate_is_another_session(store):
