@@ -1,8 +1,8 @@
 """Claim, beat, finish, give back, reap: the only statements that move a task between states.
 
 Each method is one transaction and may be sent again when a reply was lost: it then returns what had
-been decided. It is one statement of leases.sql, but for one that voids, and for a finish that claims
-what comes next.
+been decided. It is one statement of leases.sql, but for one that voids, and for a finish that
+claims what comes next.
 """
 
 from __future__ import annotations

@@ -32,6 +32,7 @@ select 1
    and (t.not_before is null or t.not_before <= now())
    and exists (select from campaign_tasks c
                 where c.task_id = t.id and c.campaign_id = %(campaign_id)s)
+ order by t.ordinal, t.id
  limit 1;
 
 -- name: joules

@@ -51,10 +51,13 @@ CONNECTING = {
     "keepalives_count": 3,
     "tcp_user_timeout": 30_000,
 }
-#: For connections that live long and ask for single rows: plans are made once, and what is best in
-#: the empty store in which that may be, to read all of a table, is not what they are to go on with.
+#: For connections that live long and ask for single rows: a plan is made once, without values, in
+#: a store that may be empty then. It is to find its row by an index, and in that one's order: what
+#: is cheapest without rows, or by a guess that there are few, reads or sorts a large table.
 BY_KEY = """
-set plan_cache_mode = force_generic_plan; set enable_seqscan = off; set enable_bitmapscan = off
+set plan_cache_mode = force_generic_plan;
+set enable_seqscan = off; set enable_bitmapscan = off; set enable_sort = off;
+set enable_mergejoin = off; set enable_hashjoin = off
 """
 #: How libpq and Postgres say that a login is not accepted (any more).
 REFUSED = (
