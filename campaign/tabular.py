@@ -122,8 +122,9 @@ def print_table(
     *,
     title: str | None = None,
     stream: TextIO | None = None,
+    most: int | None = ROWS_FOR_PEOPLE,
 ) -> int:
-    """Print rows for people; returns how many.
+    """Print rows for people, `most` of them; returns how many.
 
     In a narrow terminal text wraps at its spaces; what is still too wide is one record a block.
     """
@@ -132,7 +133,7 @@ def print_table(
     if not console.is_terminal:
         console = Console(file=out, highlight=False, width=ENDLESS, color_system=None)
     source = iter(rows)
-    shown = list(islice(source, ROWS_FOR_PEOPLE))
+    shown = list(islice(source, most))
     if not shown:
         return 0
     numeric = [all(_is_number(row[n]) for row in shown) for n in range(len(columns))]
@@ -155,7 +156,7 @@ def print_table(
     else:
         _print_records(console, columns, shown, title)
     if next(source, None) is not None:
-        console.print(f"the first {ROWS_FOR_PEOPLE} rows; --json and --csv give all of them")
+        console.print(f"the first {most} rows; --json and --csv give all of them")
     return len(shown)
 
 

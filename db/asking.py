@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Generator, Iterator, Mapping
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from itertools import chain, islice
 from typing import Any, cast
@@ -24,6 +24,8 @@ ROWS_AT_A_TIME = 500
 #: What a sort or a hash of a question may take before it goes to disk.
 WORK_MEM = "64MB"
 NAME = re.compile(r"[a-z][a-z0-9_]*")
+#: The end of a named question that says itself how many rows it has at most.
+LIMITED = re.compile(r"\blimit \d+$")
 
 #: Connection lost, server shutting down: not the question's fault.
 SERVER_GONE = ("08", "57P")
@@ -58,6 +60,15 @@ class Question:
     sql: str
     name: str | None = None
     purpose: str | None = None
+
+    def first(self, rows: int) -> Question:
+        """Return the same for its first rows alone: those that ship, in their order.
+
+        A person's SQL stays as it is: whoever reads no further has no more rows computed.
+        """
+        if self.name is None or LIMITED.search(self.sql):
+            return self
+        return replace(self, sql=f"{self.sql}\n limit {rows}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -146,8 +157,10 @@ def _running(
     columns = _prepared(raw, asking)
     # stream() always speaks the extended protocol: a second statement is a syntax error there.
     size = ROWS_AT_A_TIME if psycopg.capabilities.has_stream_chunked() else 1
+    # Quicker at both ends; but a type that only a person would ask for may have no such form here.
+    binary = asking.name is not None
     # Closing it cancels what still runs; until then it holds the connection's lock.
-    stream = raw.cursor().stream(asking.sql.encode(), size=size)
+    stream = raw.cursor(binary=binary).stream(asking.sql.encode(), size=size, binary=binary)
     with closing(cast("Generator[tuple[Any, ...]]", stream)) as fetched:
         first = list(islice(fetched, 1))  # a mistake shows before anything is written
         yield Answer(columns=columns, rows=chain(first, fetched))

@@ -1,6 +1,6 @@
 """What windows and phases of an attempt add up to, kept so that a million of them answer at once.
 
-Copies of the views `sums` and `phase_sums` by attempt. Triggers on `windows` and `phases` keep them
+Copies of the views `sums` and `phase_sums` by attempt. Triggers on what those are made of keep them
 in step; nothing else writes them, and nothing is in them that those do not say.
 """
 
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sqlalchemy as sa
 from sqlalchemy import Column, ForeignKey, Table
-from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.dialects.postgresql import JSONB, UUID
 
 from db.declaring import double, integer, large, metadata, moment, string, strings
 
@@ -41,7 +41,18 @@ summaries = Table(
     strings("reasons", "why values of its windows are missing or weak"),
     Column("latencies", JSONB, nullable=False, comment="percentiles, mean of the repeats, seconds"),
     Column("counters", JSONB, nullable=False, comment="the engine's counters, summed"),
-    comment="The repeats of one attempt, summed: kept by triggers, a copy of the view sums",
+    Column("accepted", sa.Boolean, nullable=False, comment="the attempt is ok and was not voided"),
+    large("task_id", "the task it tried"),
+    integer("engine_id", "engine of the task"),
+    integer("protocol_id", "protocol of the task"),
+    string("workload", "workload of the task in words"),
+    integer("replicate", "replicate of the task"),
+    string("reality", "simulated where a repeat was, else what the task asked for"),
+    Column("session_id", UUID, nullable=False, comment="the session it was measured in"),
+    string("backend_version", "version of the backend in that session", null=True),
+    strings("marks", "gates that marked, not voided, the measurement"),
+    comment="The repeats of one attempt, summed, and what they measured: kept by triggers, a copy "
+    "of the view sums",
 )  # fmt: skip
 
 phase_summaries = Table(
@@ -60,7 +71,12 @@ phase_summaries = Table(
     "phase_sums",
 )
 
-# The function of its triggers goes with a table, and the triggers with it.
-for _table in (summaries, phase_summaries):
-    _drop = sa.DDL(f"drop function if exists keep_{_table.name}() cascade")  # type: ignore[no-untyped-call]
-    sa.event.listen(_table, "before_drop", _drop)
+# The functions of its triggers go with a table, and the triggers with them.
+KEEPERS = {
+    summaries: ("keep_summaries", "keep_summaries_accepted", "keep_summaries_described"),
+    phase_summaries: ("keep_phase_summaries",),
+}
+for _table, _functions in KEEPERS.items():
+    for _function in _functions:
+        _drop = sa.DDL(f"drop function if exists {_function}() cascade")  # type: ignore[no-untyped-call]
+        sa.event.listen(_table, "before_drop", _drop)

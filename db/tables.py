@@ -298,6 +298,9 @@ windows = Table(
 # A session's own window is written once, however often its statement is sent.
 Index("windows_session_kind_ordinal_idx", windows.c.session_id, windows.c.kind,
       windows.c.ordinal, unique=True, postgresql_where=windows.c.attempt_id.is_(None))  # fmt: skip
+# What is no repeat on real boards: few, so a question about all GPUs need not join all windows.
+Index("windows_unusual_idx", windows.c.id, postgresql_include=["kind", "reality"],
+      postgresql_where=text("kind <> 'repeat' or reality <> 'real'"))  # fmt: skip
 
 gpu_energies = Table(
     "gpu_energies",

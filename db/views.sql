@@ -36,8 +36,8 @@ select t.id as task_id, t.engine_id, t.protocol_id, e.model, e.weights, e.model_
        coalesce((t.workload ->> 'temperature')::float8, 1) as temperature,
        coalesce((t.workload ->> 'top_p')::float8, 1) as top_p
   from tasks t
-  join engines e on e.id = t.engine_id
-  join protocols p on p.id = t.protocol_id;
+  left join engines e on e.id = t.engine_id
+  left join protocols p on p.id = t.protocol_id;
 
 -- name: repeats
 -- One row per metered repeat of an accepted result, with its joules per output token.
@@ -53,8 +53,8 @@ select w.attempt_id, w.ordinal, w.session_id, w.started_at, w.duration_s, w.batc
  where a.outcome = 'ok' and a.voided_at is null and w.kind = 'repeat';
 
 -- name: sums
--- The repeats of every attempt, summed, accepted or not: what the table summaries keeps a copy of.
--- What one repeat lacks is null.
+-- The repeats of every attempt, summed, accepted or not, with what was measured and by whom: what the
+-- table summaries keeps a copy of. What one repeat lacks is null.
 create view sums as
 select s.*,
        array(select distinct r from windows w, unnest(w.reasons) r
@@ -77,7 +77,11 @@ select s.*,
                            from windows r, jsonb_each(r.counters) c
                           where r.attempt_id = s.attempt_id and r.kind = 'repeat'
                             and jsonb_typeof(c.value) = 'number'
-                          group by c.key) counted), '{}') as counters
+                          group by c.key) counted), '{}') as counters,
+       coalesce(a.outcome = 'ok' and a.voided_at is null, false) as accepted,
+       a.task_id, g.engine_id, g.protocol_id, g.workload, t.replicate,
+       case when s.simulated then 'simulated' else t.reality end as reality,
+       a.session_id, n.software ->> g.backend as backend_version, a.marks
   from (
        select attempt_id,
               count(*)::int as repeats,
@@ -120,7 +124,11 @@ select s.*,
          from windows
         where kind = 'repeat'
         group by attempt_id
-       ) s;
+       ) s
+  join attempts a on a.id = s.attempt_id
+  join tasks t on t.id = a.task_id
+  join configurations g on g.task_id = a.task_id
+  join sessions n on n.id = a.session_id;
 
 -- name: phase_sums
 -- The phases of every attempt, summed over its repeats, accepted or not: what the table
@@ -150,21 +158,15 @@ select w.attempt_id, p.phase, p.method, count(*)::int as repeats,
 -- between sessions. Net energy is gross energy less the power of the idle board with the model
 -- resident, before the first task and after the last, times the duration. A row that was metered
 -- through a stand-in is simulated, whatever was asked for. Over the repeats, counters are summed and
--- percentiles of latencies averaged; what one repeat lacks is null.
+-- percentiles of latencies averaged; what one repeat lacks is null. Every table beside summaries is
+-- joined from its left by its key, so that a question that asks for nothing of it never reads it.
 create view measurements as
-with idle as (
-    select session_id,
-           sum(energy_j) filter (where kind = 'idle_empty')
-               / sum(duration_s) filter (where kind = 'idle_empty') as idle_empty_w,
-           sum(energy_j) filter (where kind <> 'idle_empty')
-               / sum(duration_s) filter (where kind <> 'idle_empty') as idle_resident_w
-      from windows
-     where attempt_id is null and kind in ('idle_empty', 'idle_resident', 'idle_end')
-       and energy_j is not null
-     group by session_id
-)
-select t.key as task_key, g.*, s.software ->> g.backend as backend_version, t.replicate,
-       case when m.simulated then 'simulated' else t.reality end as reality,
+select t.key as task_key, m.task_id, m.engine_id, m.protocol_id, e.model, e.weights, e.model_commit,
+       e.backend, e.dtype, e.quantization, e.tensor_parallel, e.threads, e.options, e.mode,
+       e.speculation, e.speculative_tokens, g.draft, e.power_limit_w, e.board, e.board_count,
+       p.name as protocol, m.workload, g.input_tokens, g.output_tokens, g.batch_size,
+       g.requests_asked, g.lengths, g.prefix_tokens, g.arrival, g.rate_rps, g.decoding, g.beams,
+       g.temperature, g.top_p, m.backend_version, m.replicate, m.reality,
        m.repeats, a.warmup_batches, m.measured_at, m.duration_s, m.requests, m.straddling,
        m.running_mean, m.input_tokens_total, m.output_tokens_total,
        m.output_tokens_total / m.duration_s as output_tokens_per_s,
@@ -183,31 +185,46 @@ select t.key as task_key, g.*, s.software ->> g.backend as backend_version, t.re
        m.energy_estimated_j / nullif(m.output_tokens_total, 0)
            as estimated_joules_per_output_token,
        m.cpu_package_j, m.cpu_dram_j,
-       a.marks,
+       m.marks,
        m.reasons,
        array(select c.name from campaign_tasks k join campaigns c on c.id = k.campaign_id
-              where k.task_id = t.id order by c.name) as campaigns,
-       a.session_id, a.id as attempt_id
-  from attempts a
-  join tasks t on t.id = a.task_id
-  join configurations g on g.task_id = a.task_id
-  join sessions s on s.id = a.session_id
-  join summaries m on m.attempt_id = a.id
-  left join idle i on i.session_id = a.session_id
- where a.outcome = 'ok' and a.voided_at is null;
+              where k.task_id = m.task_id order by c.name) as campaigns,
+       m.session_id, m.attempt_id
+  from summaries m
+  left join attempts a on a.id = m.attempt_id
+  left join tasks t on t.id = m.task_id
+  left join engines e on e.id = m.engine_id
+  left join protocols p on p.id = m.protocol_id
+  left join configurations g on g.task_id = m.task_id
+  left join (
+       select session_id,
+              sum(energy_j) filter (where kind = 'idle_empty')
+                  / sum(duration_s) filter (where kind = 'idle_empty') as idle_empty_w,
+              sum(energy_j) filter (where kind <> 'idle_empty')
+                  / sum(duration_s) filter (where kind <> 'idle_empty') as idle_resident_w
+         from windows
+        where attempt_id is null and kind in ('idle_empty', 'idle_resident', 'idle_end')
+          and energy_j is not null
+        group by session_id
+       ) i on i.session_id = m.session_id
+ where m.accepted;
 
 -- name: phase_energy
 -- Joules of prefill-only, mixed and decode-only steps: a row per accepted measurement, phase and
 -- method, NULL with reasons where a phase could not be told apart. Joules per token are per prompt
 -- token in prefill and per generated token after each request's first in decode.
 create view phase_energy as
-select m.task_key, g.*, m.backend_version, m.replicate, m.reality, s.phase, s.method, s.repeats,
+select m.task_key, m.task_id, m.engine_id, m.protocol_id, m.model, m.weights, m.model_commit,
+       m.backend, m.dtype, m.quantization, m.tensor_parallel, m.threads, m.options, m.mode,
+       m.speculation, m.speculative_tokens, m.draft, m.power_limit_w, m.board, m.board_count,
+       m.protocol, m.workload, m.input_tokens, m.output_tokens, m.batch_size, m.requests_asked,
+       m.lengths, m.prefix_tokens, m.arrival, m.rate_rps, m.decoding, m.beams, m.temperature,
+       m.top_p, m.backend_version, m.replicate, m.reality, s.phase, s.method, s.repeats,
        s.duration_s, s.energy_j, m.energy_method, s.timing_uncertainty_j, m.sensor_accuracy, s.tokens,
        s.energy_j / s.tokens as joules_per_token,
        s.reasons, m.marks, m.session_id, m.attempt_id
   from phase_summaries s
-  join measurements m on m.attempt_id = s.attempt_id
-  join configurations g on g.task_id = m.task_id;
+  join measurements m on m.attempt_id = s.attempt_id;
 
 -- name: serving
 -- Accepted rows of requests that arrived while others were computed: rates, percentiles of latencies
@@ -253,7 +270,8 @@ select * from measurements
 
 -- name: energy_per_output_token
 -- Joules per output token, one row per configuration: the mean over its replicates, of which task_id
--- names one.
+-- names one. Here and in the next two a number leads the grouping, as it decides in one look what the
+-- others decide together.
 create view energy_per_output_token as
 select *
   from configurations
@@ -263,7 +281,8 @@ select *
                case when count(*) = count(distinct session_id)
                     then stddev_samp(joules_per_output_token) end as between_sessions_sd
           from comparable
-         group by engine_id, protocol_id, workload, backend_version) means using (task_id);
+         group by hashtextextended(workload, engine_id), engine_id, protocol_id, workload,
+                  backend_version) means using (task_id);
 
 -- name: energy_per_prompt
 -- Joules per prompt, one row per configuration: the mean over its replicates, of which task_id names
@@ -277,7 +296,8 @@ select *
                case when count(*) = count(distinct session_id)
                     then stddev_samp(joules_per_prompt) end as between_sessions_sd
           from comparable
-         group by engine_id, protocol_id, workload, backend_version) means using (task_id);
+         group by hashtextextended(workload, engine_id), engine_id, protocol_id, workload,
+                  backend_version) means using (task_id);
 
 -- name: energy_wh
 -- Watt-hours per thousand prompts and per million output tokens, one row per configuration: the mean
@@ -290,7 +310,8 @@ select *
                avg(joules_per_prompt) / 3.6 as wh_per_thousand_prompts,
                avg(joules_per_output_token) / 0.0036 as wh_per_million_output_tokens
           from comparable
-         group by engine_id, protocol_id, workload, backend_version) means using (task_id);
+         group by hashtextextended(workload, engine_id), engine_id, protocol_id, workload,
+                  backend_version) means using (task_id);
 
 -- name: evidence
 -- Own measurements and imported rows side by side, in the columns of import and export. Imported

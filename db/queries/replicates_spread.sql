@@ -1,4 +1,5 @@
 -- Spread between replicates of a point beside its interval within one session, both relative
+-- One number leads the grouping, as it decides in one look what the others decide together.
 select *
   from configurations
   join (select min(task_id) as task_id, backend_version, reality, count(*)::int as replicates,
@@ -12,7 +13,8 @@ select *
                stddev_samp(output_tokens_per_s) / nullif(avg(output_tokens_per_s), 0)
                    as output_tokens_per_s_relative_sd_between
           from measurements
-         group by engine_id, protocol_id, workload, backend_version, reality
+         group by hashtextextended(workload, engine_id), engine_id, protocol_id, workload,
+                  backend_version, reality
         having count(*) > 1) spread using (task_id)
  order by model, backend, board, reality, protocol, input_tokens, output_tokens, batch_size,
           workload;

@@ -5,12 +5,15 @@ with by_gpu as (
            max(g.max_w) as max_w
       from gpu_energies g
       join windows w on w.id = g.window_id
-      join attempts a on a.id = w.attempt_id
-     where w.kind = 'repeat' and not g.sibling and a.outcome = 'ok' and a.voided_at is null
+     where w.kind = 'repeat' and not g.sibling
+       -- The other way round the list of the accepted would be as long as the table.
+       and w.attempt_id not in (select m.attempt_id from summaries m where not m.accepted)
        and (coalesce(current_setting('campaign.name', true), '') = ''
-            or a.task_id in (select k.task_id
-                               from campaign_tasks k join campaigns c on c.id = k.campaign_id
-                              where c.name = current_setting('campaign.name', true)))
+            or w.attempt_id in (select m.attempt_id
+                                  from summaries m
+                                  join campaign_tasks k using (task_id)
+                                  join campaigns c on c.id = k.campaign_id
+                                 where c.name = current_setting('campaign.name', true)))
      group by w.session_id, g.gpu_uuid, g.name, g.power_limit_w, g.power_field
 )
 select e.board, g.name as gpu, g.power_limit_w, g.power_field,

@@ -13,9 +13,8 @@ select 'accepted' as what, 'all' as word, count(*)::bigint as attempts from acce
  union all
 select 'mark', m, count(*) from accepted, unnest(marks) m group by m
  union all
-select 'reason', r, count(distinct w.attempt_id)
-  from accepted a join windows w on w.attempt_id = a.id, unnest(w.reasons) r
- where w.kind = 'repeat'
+select 'reason', r, count(*)
+  from accepted a join summaries m on m.attempt_id = a.id, unnest(m.reasons) r
  group by r
  union all
 select outcome, kind, count(*) from asked

@@ -7,7 +7,10 @@ with told as (
            joules_per_output_token_with_host as board_joules_per_output_token,
            cpu_joules_per_output_token, dram_joules_per_output_token,
            joules_per_output_token_with_host + cpu_joules_per_output_token
-               + dram_joules_per_output_token as whole_joules_per_output_token
+               + dram_joules_per_output_token as whole_joules_per_output_token,
+           md5(concat_ws('|', board, board_count, backend, 'version=' || backend_version, options,
+                         'quantization=' || quantization, reality, weights, protocol_id, workload))
+               as alike
       from points
      where joules_per_output_token_with_host is not null and board not like 'cpu:%'
 ), ranked as (
@@ -16,9 +19,12 @@ with told as (
            rank() over (part order by whole_joules_per_output_token) as rank_of_whole,
            count(*) over part as compared
       from told
-    window part as (partition by board, board_count, backend, backend_version, options, quantization,
-                                 reality, weights, protocol_id, workload)
+    window part as (partition by alike)
 )
-select *, rank_of_boards <> rank_of_whole as reordered
+select model, weights, backend, backend_version, dtype, quantization, tensor_parallel, options, board,
+       board_count, reality, protocol, protocol_id, workload, replicates,
+       board_joules_per_output_token, cpu_joules_per_output_token, dram_joules_per_output_token,
+       whole_joules_per_output_token, host_share, rank_of_boards, rank_of_whole, compared,
+       rank_of_boards <> rank_of_whole as reordered
   from ranked
  order by board, board_count, backend, reality, protocol, workload, rank_of_boards, model;

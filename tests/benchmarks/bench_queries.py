@@ -1,8 +1,9 @@
 """What the named queries cost on a store of a million windows: seconds of each, to its last row.
 
 The store has phases and GPUs for every window, ten models on five boards, five repeats of each of
-200,000 measurements. BENCH_QUICK=1 takes a tenth. A query over two seconds fails the run, unless
-it lists all there is.
+200,000 measurements, and is at rest: vacuumed, as it is minutes after the last was written.
+BENCH_QUICK=1 takes a tenth. A query over two seconds fails the run: every one as a table, which is
+a thousand rows; to its last row, as --json and --csv have it, all but those that list all there is.
 """
 
 from __future__ import annotations
@@ -17,8 +18,9 @@ from pathlib import Path
 
 import pytest
 
+from campaign.tabular import ROWS_FOR_PEOPLE
 from db import schema
-from db.asking import Limits, asked, shipped
+from db.asking import Limits, Question, asked, shipped
 from db.embedded import EmbeddedPostgres
 from db.store import Store
 from tests.conftest import end_processes_below
@@ -29,7 +31,7 @@ QUICK = os.environ.get("BENCH_QUICK", "0") not in ("", "0")
 REPLICATES, REPEATS = 5, 5
 POINTS = 4_000 if QUICK else 40_000
 MOST_S = 2.0
-#: A row for every measurement, window or phase there is: as long as their answer, and not judged.
+#: A row for every measurement, window or phase there is: judged as a table alone.
 LISTS = (
     "measurements", "meters", "phases", "prefill_share", "report_evidence", "report_lengths",
 )  # fmt: skip
@@ -95,9 +97,7 @@ select id, 'GPU-1', 0, 'acme', false, energy_j, 'counter', energy_j,
 
 insert into phases (window_id, phase, method, duration_s, energy_j, timing_uncertainty_j, tokens)
 select id, p, 'steps', duration_s / 2, energy_j / 2, 1, 100
-  from windows, unnest(array['prefill', 'decode']) p where kind = 'repeat';
-
-analyze
+  from windows, unnest(array['prefill', 'decode']) p where kind = 'repeat'
 """
 
 
@@ -120,6 +120,7 @@ def big() -> Iterator[Big]:
             schema.upgrade(store)
             began = time.perf_counter()
             windows = fill(store)
+            rest(store)
             print(f"\n{windows:,} windows made in {time.perf_counter() - began:.0f} s")
             store.close()
             yield Big(url=server.owner_url(), reader_url=server.reader_url(), windows=windows)
@@ -140,12 +141,18 @@ def fill(store: Store) -> int:
         return int(connection.exec_driver_sql("select count(*) from windows").scalar_one())
 
 
-def seconds(big: Big, name: str) -> tuple[float, float, int]:
+def rest(store: Store) -> None:
+    """Do what autovacuum does in its own time."""
+    with store.begin(single=True) as connection:
+        connection.exec_driver_sql("vacuum analyze")
+
+
+def seconds(big: Big, asking: Question) -> tuple[float, float, int]:
     """Return the seconds to the first row and to the last, and how many rows there are."""
     limits, settings = Limits(statement_s=600), {"campaign.weights": "real"}
     began = time.perf_counter()
     first, rows = 0.0, 0
-    with asked(shipped()[name], big.url, big.reader_url, limits=limits, settings=settings) as found:
+    with asked(asking, big.url, big.reader_url, limits=limits, settings=settings) as found:
         for _ in found.rows:
             first = first or time.perf_counter() - began
             rows += 1
@@ -154,8 +161,11 @@ def seconds(big: Big, name: str) -> tuple[float, float, int]:
 
 @pytest.mark.parametrize("name", sorted(shipped()))
 def test_a_named_query_against_two_seconds(name: str, big: Big) -> None:
-    first_s, last_s, rows = seconds(big, name)
+    _, table_s, _ = seconds(big, shipped()[name].first(ROWS_FOR_PEOPLE + 1))
+    first_s, last_s, rows = seconds(big, shipped()[name])
     print(
-        f"\n  {name}: {rows:,} rows, the first after {first_s:.2f} s, the last after {last_s:.2f} s"
+        f"\n  {name}: as a table {table_s:.2f} s; {rows:,} rows, the first after {first_s:.2f} s, "
+        f"the last after {last_s:.2f} s"
     )
+    assert table_s <= MOST_S
     assert name in LISTS or last_s <= MOST_S

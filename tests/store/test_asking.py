@@ -60,6 +60,14 @@ def test_rows_come_while_the_rest_is_still_computed(store: Filled) -> None:
     assert 1000 < len(seen) < 100000
 
 
+def test_the_first_rows_are_asked_for_where_the_question_is_ours() -> None:
+    """A list of all there is must not be sorted whole for a table of its beginning."""
+    asking = shipped()["measurements"]
+    assert asking.first(7).sql == f"{asking.sql}\n limit 7"
+    for own in (shipped()["slowest_tasks"], Question(sql="select 1")):
+        assert own.first(7) == own
+
+
 def test_an_answer_may_be_left_early(store: Filled) -> None:
     endless = Question(sql="select generate_series(1, 1000000000000) as n, 'left early' as t")
     with asked(
@@ -79,7 +87,9 @@ def test_every_shipped_question_has_a_purpose_and_runs_for_a_reader(
     weights = {"campaign.weights": "real"}
     with asked(asking, *urls, limits=Limits(), settings=weights) as answer:
         assert answer.columns
-        list(answer.rows)  # what they find is asked in test_named_queries.py
+        found = list(answer.rows)  # what they find is asked in test_named_queries.py
+    with asked(asking.first(1), *urls, limits=Limits(), settings=weights) as answer:
+        assert len(list(answer.rows)) == (len(found) if " limit " in asking.sql else bool(found))
 
 
 def test_a_simulated_or_estimated_joule_is_never_called_measured(store: Filled) -> None:

@@ -78,6 +78,40 @@ def test_a_named_query_lists_what_was_measured(
     assert (estimated["energy_j"], estimated["energy_estimated_j"]) == (None, 7.0)
 
 
+@pytest.mark.parametrize("asked", ["measurements", "select generate_series(1, 6) as n"])
+@pytest.mark.parametrize(
+    ("words", "rows", "said"),
+    [
+        (["--csv"], 6, ""),
+        (["--csv", "--limit", "0"], 6, ""),
+        (["--csv", "--limit", "6"], 6, ""),
+        (["--csv", "--limit", "4"], 4, "the first 4 rows; --limit 0 gives all of them"),
+        (["--csv", "--limit", "1"], 1, "the first 1 row; --limit 0 gives all of them"),
+    ],
+)
+def test_no_more_rows_than_wanted_and_what_was_left_out_is_said(
+    asked: str, words: list[str], rows: int, said: str, store: Filled,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    assert main(["query", asked, *words, *store.here]) == 0
+    told = capsys.readouterr()
+    assert len(told.out.splitlines()) == 1 + rows
+    assert told.err.strip() == said
+
+
+def test_a_table_has_a_thousand_rows_unless_more_are_wanted(
+    store: Filled, capsys: pytest.CaptureFixture[str]
+) -> None:
+    sql = "select generate_series(1, 1200) as n"
+    for more, last, said in (
+        ([], "1000", "the first 1000 rows; --limit 0"), (["--limit", "0"], "1200", ""),
+    ):  # fmt: skip
+        assert main(["query", sql, *more, *store.here]) == 0
+        told = capsys.readouterr()
+        assert told.out.split()[-1] == last
+        assert told.err.startswith(said) if said else not told.err
+
+
 def test_an_empty_comparison_says_why(store: Filled, capsys: pytest.CaptureFixture[str]) -> None:
     words = ["query", "energy_per_output_token", "--weights", "random", "--json", *store.here]
     assert main(words) == 0
@@ -111,6 +145,8 @@ def test_list_needs_no_store(capsys: pytest.CaptureFixture[str]) -> None:
         (["select 1", "--csv", "--json"], "choose one"),
         (["select 1", "--timeout", "0"], "--timeout 0"),
         (["select 1", "--timeout", "nan"], "--timeout nan"),
+        (["select 1", "--limit", "-1"], "--limit -1"),
+        (["select 1", "--limit", "9999999999"], "--limit 9999999999"),
         (["select 1", "--weights", "zero"], "invalid choice"),
         ([""], "this is no query"),
         (["select 1", "store.pth=/x"], "store.pth"),

@@ -249,6 +249,26 @@ def test_rows_of_an_older_store_took_the_defaults(bare: Store) -> None:
     assert claim.workload == Workload(input_tokens=8, output_tokens=8, batch_size=2)
 
 
+def test_sums_of_an_older_store_are_made_anew_with_what_they_measured(bare: Store) -> None:
+    """As it was when nothing but sums was kept; what it had kept is not believed."""
+    numbers = json.dumps({name: getattr(PROTOCOL, name) for name in PROTOCOL_FIELDS})
+    with bare.begin() as connection:
+        command.upgrade(schema._alembic(connection), "0009")
+        connection.exec_driver_sql("alter table windows disable trigger windows_summed_insert")
+        for statement in OLD_ROWS.replace("{numbers}", numbers).split(";"):
+            connection.exec_driver_sql(statement)
+        connection.exec_driver_sql("alter table windows enable trigger windows_summed_insert")
+        connection.exec_driver_sql(
+            "insert into summaries (attempt_id, repeats, simulated, energy_j, latencies, counters)"
+            " select id, 9, true, 1, '{}', '{}' from attempts"
+        )
+    schema.upgrade(bare)
+    (row,) = asked(bare, "select * from measurements")
+    assert (row["repeats"], row["energy_j"], row["reality"]) == (1, 16.0, "real")
+    assert (row["workload"], row["replicate"], row["marks"]) == ("8→8 x1", 0, [])
+    assert asked(bare, "select * from summaries except select * from sums") == []
+
+
 def test_views_of_other_people_are_never_dropped(bare: Store) -> None:
     schema.upgrade(bare)
     with bare.begin() as connection:

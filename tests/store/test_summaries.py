@@ -22,6 +22,8 @@ PHASES = (
                 reasons=("phases_mixed", "phase_unresolved")),
 )  # fmt: skip
 
+#: A done task needs its accepted attempt.
+NOTHING_DONE = "update tasks set state = 'pending', lease_id = null where state = 'done'"
 COPIES = {"summaries": "sums", "phase_summaries": "phase_sums"}
 
 
@@ -80,6 +82,48 @@ def test_a_window_that_is_changed_by_hand_changes_the_sum(world: World) -> None:
     world.sql("update phases set energy_j = 2 * energy_j where energy_j is not null")
     assert differences(world) == []
     assert world.one("select max(energy_j) from phase_energy") == 16.0
+
+
+@pytest.mark.parametrize(
+    ("change", "counted"),
+    [
+        ("update attempts set voided_at = now(), void_reason = 'x' where id = {a}", 1),
+        ("update attempts set outcome = 'superseded' where id = {a}", 1),
+        ("update attempts set marks = '{{aliased}}' where id = {a}", 2),
+        ("update tasks set batch_size = 64, replicate = 7, reality = 'real'", 2),
+        ("""update tasks set workload = '{{"requests": 9}}', input_tokens = 9""", 2),
+        ("""update sessions set software = '{{"simulated": "7.7"}}'""", 2),
+        ("update attempts set session_id = {other} where id = {a}", 2),
+    ],
+)  # fmt: skip
+def test_the_copy_follows_at_once_whatever_is_changed(
+    change: str, counted: int, world: World
+) -> None:
+    first = world.one("select min(id) from attempts where outcome = 'ok'")
+    before = world.sql("select * from summaries order by attempt_id")
+    world.sql(NOTHING_DONE)
+    world.sql(change.format(a=first, other=f"'{world.session()}'"))
+    assert world.sql("select * from summaries order by attempt_id") != before
+    assert differences(world) == []
+    assert len(world.sql("select * from measurements")) == counted
+
+
+def test_a_result_counts_again_when_its_void_is_taken_back(world: World) -> None:
+    world.sql(NOTHING_DONE)
+    for void, counted in (("now()", 0), ("null", 2)):
+        reason = "null" if void == "null" else "'x'"
+        world.sql(f"update attempts set voided_at = {void}, void_reason = {reason}")
+        assert differences(world) == []
+        assert len(world.sql("select * from measurements")) == counted
+
+
+def test_a_question_that_asks_for_sums_alone_reads_nothing_else(world: World) -> None:
+    """What makes a question about a million windows quick: the other tables are not joined."""
+    read = world.sql(
+        "explain (costs off) select engine_id, protocol_id, workload, backend_version, reality,"
+        " avg(joules_per_output_token) from measurements group by 1, 2, 3, 4, 5"
+    )
+    assert [row[0].strip() for row in read if "Scan" in row[0]] == ["->  Seq Scan on summaries m"]
 
 
 def test_what_was_measured_before_is_summed_by_the_upgrade(world: World, store: Store) -> None:
