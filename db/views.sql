@@ -4,17 +4,14 @@
 -- The old ones go first, so that columns may change. Views that people built on them are not ours
 -- to drop: they stop the upgrade.
 drop view if exists points, evidence, serving, phase_energy, energy_per_output_token, energy_per_prompt,
-    energy_wh, comparable, measurements, sums, phase_sums, repeats, configurations;
+    energy_wh, comparable, measurements, sums, phase_sums, repeats, configurations,
+    workloads;
 
--- name: configurations
--- What every task measures: its engine, protocol and workload, a column a field. Where a workload
--- asks for nothing, its default stands; requests_asked is NULL for one batch. The column workload
--- says all of it in words. Replicates differ in nothing here but task_id.
-create view configurations as
-select t.id as task_id, t.engine_id, t.protocol_id, e.model, e.weights, e.model_commit, e.backend,
-       e.dtype, e.quantization, e.tensor_parallel, e.threads, e.options, e.mode, e.speculation,
-       e.speculative_tokens, e.draft ->> 'name' as draft, e.power_limit_w, e.board, e.board_count,
-       p.name as protocol,
+-- name: workloads
+-- What every task asks of its engine, a column a field. Where a workload asks for nothing, its default
+-- stands; requests_asked is NULL for one batch. The column workload says all of it in words.
+create view workloads as
+select t.id as task_id, t.key as task_key, t.engine_id, t.protocol_id,
        concat_ws(' ', concat(t.input_tokens, '→', t.output_tokens, ' x', t.batch_size),
                  'requests=' || (t.workload ->> 'requests'),
                  'lengths=' || (t.workload ->> 'lengths'),
@@ -35,9 +32,21 @@ select t.id as task_id, t.engine_id, t.protocol_id, e.model, e.weights, e.model_
        coalesce((t.workload ->> 'beams')::int, 1) as beams,
        coalesce((t.workload ->> 'temperature')::float8, 1) as temperature,
        coalesce((t.workload ->> 'top_p')::float8, 1) as top_p
-  from tasks t
-  left join engines e on e.id = t.engine_id
-  left join protocols p on p.id = t.protocol_id;
+  from tasks t;
+
+-- name: configurations
+-- What every task measures: its engine, protocol and workload, a column a field. Replicates differ in
+-- nothing here but task_id.
+create view configurations as
+select w.task_id, w.engine_id, w.protocol_id, e.model, e.weights, e.model_commit, e.backend,
+       e.dtype, e.quantization, e.tensor_parallel, e.threads, e.options, e.mode, e.speculation,
+       e.speculative_tokens, e.draft ->> 'name' as draft, e.power_limit_w, e.board, e.board_count,
+       p.name as protocol, w.workload, w.input_tokens, w.output_tokens, w.batch_size,
+       w.requests_asked, w.lengths, w.prefix_tokens, w.arrival, w.rate_rps, w.decoding, w.beams,
+       w.temperature, w.top_p
+  from workloads w
+  left join engines e on e.id = w.engine_id
+  left join protocols p on p.id = w.protocol_id;
 
 -- name: repeats
 -- One row per metered repeat of an accepted result, with its joules per output token.
@@ -161,12 +170,12 @@ select w.attempt_id, p.phase, p.method, count(*)::int as repeats,
 -- percentiles of latencies averaged; what one repeat lacks is null. Every table beside summaries is
 -- joined from its left by its key, so that a question that asks for nothing of it never reads it.
 create view measurements as
-select t.key as task_key, m.task_id, m.engine_id, m.protocol_id, e.model, e.weights, e.model_commit,
+select w.task_key, m.task_id, m.engine_id, m.protocol_id, e.model, e.weights, e.model_commit,
        e.backend, e.dtype, e.quantization, e.tensor_parallel, e.threads, e.options, e.mode,
-       e.speculation, e.speculative_tokens, g.draft, e.power_limit_w, e.board, e.board_count,
-       p.name as protocol, m.workload, g.input_tokens, g.output_tokens, g.batch_size,
-       g.requests_asked, g.lengths, g.prefix_tokens, g.arrival, g.rate_rps, g.decoding, g.beams,
-       g.temperature, g.top_p, m.backend_version, m.replicate, m.reality,
+       e.speculation, e.speculative_tokens, e.draft ->> 'name' as draft, e.power_limit_w, e.board,
+       e.board_count, p.name as protocol, m.workload, w.input_tokens, w.output_tokens, w.batch_size,
+       w.requests_asked, w.lengths, w.prefix_tokens, w.arrival, w.rate_rps, w.decoding, w.beams,
+       w.temperature, w.top_p, m.backend_version, m.replicate, m.reality,
        m.repeats, a.warmup_batches, m.measured_at, m.duration_s, m.requests, m.straddling,
        m.running_mean, m.input_tokens_total, m.output_tokens_total,
        m.output_tokens_total / m.duration_s as output_tokens_per_s,
@@ -192,10 +201,9 @@ select t.key as task_key, m.task_id, m.engine_id, m.protocol_id, e.model, e.weig
        m.session_id, m.attempt_id
   from summaries m
   left join attempts a on a.id = m.attempt_id
-  left join tasks t on t.id = m.task_id
   left join engines e on e.id = m.engine_id
   left join protocols p on p.id = m.protocol_id
-  left join configurations g on g.task_id = m.task_id
+  left join workloads w on w.task_id = m.task_id
   left join (
        select session_id,
               sum(energy_j) filter (where kind = 'idle_empty')
