@@ -1,7 +1,11 @@
 -- What a report draws: one row per configuration, its mean over replicates and what they spread
 -- Words are gathered first and told apart after: distinct would sort all rows by them. One number
--- leads the grouping, as it decides in one look what the others decide together.
-select *
+-- leads the grouping, and one the order, as it decides in one look what the others decide together.
+select configurations.*, backend_version, reality, energy_method, estimate_method, replicates, sessions,
+       joules_per_output_token, joules_per_output_token_sd,
+       joules_per_output_token_within_session_half_width, sensor_accuracy,
+       net_joules_per_output_token, estimated_joules_per_output_token, joules_per_prompt,
+       output_tokens_per_s, ttft_s, itl_s, e2e_s, mean_w, idle_resident_w, windows, marks, reasons
   from configurations
   join (select task_id, backend_version, reality, energy_method, estimate_method, replicates, sessions,
                joules_per_output_token, joules_per_output_token_sd,
@@ -48,5 +52,7 @@ select *
                                     where c.name = current_setting('campaign.name', true))
                  group by hashtextextended(workload, engine_id), engine_id, protocol_id, workload,
                           backend_version, reality, energy_method, estimate_method) gathered) means using (task_id)
- order by model, weights, board, backend, input_tokens, output_tokens, batch_size, workload,
-          task_id;
+  join (select id as engine_id,
+               rank() over (order by model, weights, board, backend) as place
+          from engines) ranked using (engine_id)
+ order by place, input_tokens, output_tokens, batch_size, workload, task_id;
