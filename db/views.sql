@@ -11,7 +11,7 @@ drop view if exists points, evidence, serving, phase_energy, energy_per_output_t
 -- What every task asks of its engine, a column a field. Where a workload asks for nothing, its default
 -- stands; requests_asked is NULL for one batch. The column workload says all of it in words.
 create view workloads as
-select t.id as task_id, t.key as task_key, t.engine_id, t.protocol_id,
+select t.id as task_id, t.key as task_key, t.engine_id, t.protocol_id, t.replicate, t.reality,
        concat_ws(' ', concat(t.input_tokens, '→', t.output_tokens, ' x', t.batch_size),
                  'requests=' || (t.workload ->> 'requests'),
                  'lengths=' || (t.workload ->> 'lengths'),
@@ -88,9 +88,9 @@ select s.*,
                             and jsonb_typeof(c.value) = 'number'
                           group by c.key) counted), '{}') as counters,
        coalesce(a.outcome = 'ok' and a.voided_at is null, false) as accepted,
-       a.task_id, g.engine_id, g.protocol_id, g.workload, t.replicate,
-       case when s.simulated then 'simulated' else t.reality end as reality,
-       a.session_id, n.software ->> g.backend as backend_version, a.marks
+       a.task_id, g.engine_id, g.protocol_id, g.workload, g.replicate,
+       case when s.simulated then 'simulated' else g.reality end as reality,
+       a.session_id, n.software ->> e.backend as backend_version, a.marks
   from (
        select attempt_id,
               count(*)::int as repeats,
@@ -135,8 +135,8 @@ select s.*,
         group by attempt_id
        ) s
   join attempts a on a.id = s.attempt_id
-  join tasks t on t.id = a.task_id
-  join configurations g on g.task_id = a.task_id
+  join workloads g on g.task_id = a.task_id
+  join engines e on e.id = g.engine_id
   join sessions n on n.id = a.session_id;
 
 -- name: phase_sums
