@@ -29,7 +29,7 @@ be missing is NULL, with the reason in `reasons`."""
 #: Statements of views.sql that are no view.
 NO_VIEWS = ("drop",)
 #: The view that spells out what a workload asks for, by the configuration's own names.
-ASKED = "configurations"
+ASKED = "workloads"
 #: Views whose columns others take along.
 BASES = ("measurements", "configurations")
 

@@ -111,7 +111,8 @@ def test_a_column_says_what_it_is_made_of() -> None:
     found = {name: columns for name, (_, columns) in views().items()}
     assert found["repeats"]["output_tokens_per_s"] == "`w.output_tokens / w.duration_s`"
     assert found["configurations"]["beams"].startswith(meanings()["workload.beams"])
-    assert found["measurements"]["task_id"] == "`tasks.id`"
+    assert found["workloads"]["task_id"] == "`tasks.id`"
+    assert found["measurements"]["task_id"] == "the task it tried"
     assert found["measurements"]["ttft_s"] == metadata.tables["summaries"].c.ttft_s.comment
 
 
