@@ -45,7 +45,7 @@ select configurations.*, backend_version, reality, energy_method, estimate_metho
                            as weak,
                        bool_or(reasons = '{}') as sound
                   from measurements
-                 where coalesce(current_setting('campaign.name', true), '') = ''
+                 where (select coalesce(current_setting('campaign.name', true), '') = '')
                     or task_id in (select k.task_id
                                      from campaign_tasks k
                                      join campaigns c on c.id = k.campaign_id

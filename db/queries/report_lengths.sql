@@ -5,7 +5,7 @@ select model, board, gpus, tensor_parallel, expert_parallel, data_parallel, dtyp
        reality, source
   from evidence
  where source is null
-   and (coalesce(current_setting('campaign.name', true), '') = ''
+   and ((select coalesce(current_setting('campaign.name', true), '') = '')
         or row_id in (select a.id
                         from campaigns c
                         join campaign_tasks k on k.campaign_id = c.id

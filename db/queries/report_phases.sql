@@ -4,7 +4,7 @@ select engine_id, protocol_id, workload, backend_version, reality, phase, method
        avg(s.energy_j / s.tokens) as joules_per_token
   from phase_summaries s join measurements m using (attempt_id)
  where s.energy_j is not null
-   and (coalesce(current_setting('campaign.name', true), '') = ''
+   and ((select coalesce(current_setting('campaign.name', true), '') = '')
         or attempt_id in (select a.id
                             from campaigns c
                             join campaign_tasks k on k.campaign_id = c.id

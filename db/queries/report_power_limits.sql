@@ -8,7 +8,7 @@ with by_gpu as (
      where w.kind = 'repeat' and not g.sibling
        -- The other way round the list of the accepted would be as long as the table.
        and w.attempt_id not in (select m.attempt_id from summaries m where not m.accepted)
-       and (coalesce(current_setting('campaign.name', true), '') = ''
+       and ((select coalesce(current_setting('campaign.name', true), '') = '')
             or w.attempt_id in (select m.attempt_id
                                   from summaries m
                                   join campaign_tasks k using (task_id)

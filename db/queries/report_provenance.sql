@@ -8,7 +8,7 @@ select e.board, e.backend, s.reality, s.meter, s.software,
   left join unnest(s.gpu_uuids) g on true
  where exists (select from attempts a
                 where a.session_id = s.id and a.outcome = 'ok' and a.voided_at is null
-                  and (coalesce(current_setting('campaign.name', true), '') = ''
+                  and ((select coalesce(current_setting('campaign.name', true), '') = '')
                        or a.task_id in (select k.task_id
                                           from campaign_tasks k
                                           join campaigns c on c.id = k.campaign_id

@@ -7,7 +7,7 @@ with kept as (
       join engines e on e.id = t.engine_id
      where w.kind = 'repeat' and a.outcome = 'ok' and a.voided_at is null
        and exists (select from power_traces p where p.window_id = w.id)
-       and (coalesce(current_setting('campaign.name', true), '') = ''
+       and ((select coalesce(current_setting('campaign.name', true), '') = '')
             or t.id in (select k.task_id
                           from campaign_tasks k join campaigns c on c.id = k.campaign_id
                          where c.name = current_setting('campaign.name', true)))

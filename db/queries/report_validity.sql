@@ -2,7 +2,7 @@
 with asked as (
     select a.id, a.outcome, a.voided_at, a.kind, a.marks
       from attempts a
-     where coalesce(current_setting('campaign.name', true), '') = ''
+     where (select coalesce(current_setting('campaign.name', true), '') = '')
         or a.task_id in (select k.task_id
                            from campaign_tasks k join campaigns c on c.id = k.campaign_id
                           where c.name = current_setting('campaign.name', true))
