@@ -65,7 +65,8 @@ def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object
     if "PYTEST_XDIST_WORKER" not in os.environ:
         return (yield)
     place = Path(tempfile.gettempdir(), f"campaign-tests-{os.getuid()}")
-    mode = fcntl.LOCK_EX if _suite(item) == "nvml" else fcntl.LOCK_SH
+    alone = _suite(item) == "nvml" or item.get_closest_marker("alone")
+    mode = fcntl.LOCK_EX if alone else fcntl.LOCK_SH
     with (
         place.with_suffix(".door").open("a+") as door,
         place.with_suffix(".machine").open("a+") as machine,

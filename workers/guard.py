@@ -96,7 +96,7 @@ def start_of(pid: int) -> str | None:
     """Return what tells a process from a later one of the same number; None if it has ended."""
     try:
         after_name = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    except FileNotFoundError:
+    except (FileNotFoundError, ProcessLookupError):  # the second: it ended as it was looked at
         return None if Path("/proc/self/stat").exists() else _alive(pid)
     return None if after_name[0] == "Z" else after_name[19]
 

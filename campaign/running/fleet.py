@@ -158,8 +158,8 @@ class Fleet:
             self._moved(flight)
         if flight.berth.node in self.berths.leaving and not flight.stopping:
             flight.stopping = True
-            log.warning("%s is leaving: its session ends after its task", flight.berth.name)
             flight.actor.stop.remote()
+            log.warning("%s is leaving: its session ends after its task", flight.berth.name)
         deadline_s = self._settings.creation_deadline_s
         if flight.created or time.monotonic() - flight.launched_s <= deadline_s:
             return None

@@ -46,10 +46,8 @@ def test_killed_actor_is_replaced_by_the_running_driver(site: Site) -> None:
     code, said, err = site.finish(run)
     assert code == 0, err
     assert said["tasks"] == {"done": 3}
-    assert site.facts(TOLL) == [
-        ("lost", 4),
-        ("ok", 3),
-    ]  # claimed, in_window, measured; the next after written
+    # claimed, in_window, measured, and after written the next
+    assert site.facts(TOLL) == [("lost", 4), ("ok", 3)]
     whole(site)
 
 

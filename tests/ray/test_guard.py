@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
 
 from tests.nvml.processes import gone
+from workers.guard import start_of
 
 ROOT = Path(__file__).resolve().parents[2]
 #: A leader with a child, both in a group of their own; then what the session does.
@@ -67,6 +69,16 @@ def test_a_leader_that_hangs_is_ended_at_its_deadline(lock):
     assert leader.wait(timeout=30) == -9
     assert gone(child)
     end(leader)
+
+
+def test_a_process_that_ends_as_it_is_looked_at_has_ended():
+    for _ in range(200):
+        process = subprocess.Popen(["true"])
+        reaper = threading.Thread(target=process.wait)
+        reaper.start()
+        while reaper.is_alive():
+            start_of(process.pid)
+        assert start_of(process.pid) is None
 
 
 def test_a_deadline_moves_on_as_long_as_it_is_moved():

@@ -27,7 +27,7 @@ from workers.rig import Rig, RigPlan
 from workers.session import Session
 from workers.validity import Gates
 
-pytestmark = [pytest.mark.store, pytest.mark.nvml]
+pytestmark = [pytest.mark.store, pytest.mark.nvml, pytest.mark.alone]
 
 A = "GPU-aaaaaaaa-0000-0000-0000-000000000000"
 #: A quarter of a real second for each of the engine's.
