@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,7 @@ class Server:
         self.url = self._embedded.owner_url()
         self._store = Store(self.url, patience_s=120.0)
         schema.upgrade(self._store)
+        self._answers_since_s = time.monotonic()
 
     def stop(self) -> None:
         """End every process of the server at once: no shutdown checkpoint, nobody is told."""
@@ -36,6 +38,7 @@ class Server:
     def start(self) -> None:
         """Start it again; returns once it has recovered and answers."""
         self._embedded.ensure()
+        self._answers_since_s = time.monotonic()
 
     def ask(self, sql: str, **values: Any) -> Sequence[Any]:
         """Run a statement; returns its rows."""
@@ -44,7 +47,12 @@ class Server:
         )
 
     def reap(self, lease_s: float) -> None:
-        """Take back expired leases, as a driver of another host does that has no patience."""
+        """Take back expired leases as soon as a driver may: it has answered for one lease.
+
+        To have been up for one is less: it may have recovered for most of that.
+        """
+        if time.monotonic() < self._answers_since_s + lease_s:
+            return
         Leases(self._store, LeasePolicy(lease_s=lease_s, max_lost=100_000)).reap()
 
     def close(self) -> None:
