@@ -44,7 +44,8 @@ def test_tokens_by_their_time_stamps_are_those_the_engine_counted(found: dict[st
 
 def test_clients_keep_the_engine_full_and_a_calm_rate_does_not(found: dict[str, Any]) -> None:
     for window in found["closed"]["windows"]:
-        assert window["running_mean"] == pytest.approx(4.0, abs=0.4)
+        # A client that is late misses a step; three clients would never reach three.
+        assert 3.0 < window["running_mean"] <= 4.0
         assert 4 <= window["straddling"] <= 8
     for window in found["list"]["windows"]:
         assert window["running_mean"] < 4.0
