@@ -51,6 +51,8 @@ summaries = Table(
     Column("session_id", UUID, nullable=False, comment="the session it was measured in"),
     string("backend_version", "version of the backend in that session", null=True),
     strings("marks", "gates that marked, not voided, the measurement"),
+    # The first of all measurements, which are listed by it, are found without sorting the others.
+    sa.Index("summaries_measured_at_idx", "measured_at"),
     comment="The repeats of one attempt, summed, and what they measured: kept by triggers, a copy "
     "of the view sums",
 )  # fmt: skip

@@ -301,6 +301,11 @@ Index("windows_session_kind_ordinal_idx", windows.c.session_id, windows.c.kind,
 # What is no repeat on real boards: few, so a question about all GPUs need not join all windows.
 Index("windows_unusual_idx", windows.c.id, postgresql_include=["kind", "reality"],
       postgresql_where=text("kind <> 'repeat' or reality <> 'real'"))  # fmt: skip
+# Which session and attempt a repeat is of, for a question about all GPUs. Every id is over 0, but
+# nothing is planned with it that does not ask for that: not the triggers, whose plans are made
+# while the store may be empty, and which would read all of it for every attempt.
+Index("windows_repeats_idx", windows.c.id, postgresql_include=["session_id", "attempt_id"],
+      postgresql_where=text("kind = 'repeat' and id > 0"))  # fmt: skip
 
 gpu_energies = Table(
     "gpu_energies",

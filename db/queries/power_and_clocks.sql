@@ -8,6 +8,6 @@ select g.name as gpu, coalesce(w.reality, 'real') as reality, g.power_limit_w,
        count(*) filter (where g.throttle_reasons <> '{}')::int as windows_throttled
   from gpu_energies g
   left join windows w on w.id = g.window_id and (w.kind <> 'repeat' or w.reality <> 'real')
- where coalesce(w.kind, 'repeat') = 'repeat' and not g.sibling
+ where (w.kind is null or w.kind = 'repeat') and not g.sibling
  group by g.name, w.reality, g.power_limit_w
  order by g.name, reality, g.power_limit_w;

@@ -1,9 +1,10 @@
 -- Joules per output token of the boards, CPU and DRAM, and whether the whole reorders models
 -- Models are ranked within one board group, backend, protocol and workload, once by the boards alone
--- and once with the host; only where the host was metered and not shared.
+-- and once with the host; only where the host was metered and not shared. What rows are sorted by
+-- stands before what may be null in `told`: a sort reads a row up to there, every time it compares.
 with told as (
-    select model, weights, backend, backend_version, dtype, quantization, tensor_parallel, options,
-           board, board_count, reality, protocol, protocol_id, workload, replicates,
+    select board_count, board, backend, reality, protocol, workload, model, weights,
+           backend_version, dtype, quantization, tensor_parallel, options, protocol_id, replicates,
            joules_per_output_token_with_host as board_joules_per_output_token,
            cpu_joules_per_output_token, dram_joules_per_output_token,
            joules_per_output_token_with_host + cpu_joules_per_output_token
@@ -20,6 +21,7 @@ with told as (
            count(*) over part as compared
       from told
     window part as (partition by alike)
+     order by board, board_count, backend, reality, protocol, workload, rank_of_boards, model
 )
 select model, weights, backend, backend_version, dtype, quantization, tensor_parallel, options, board,
        board_count, reality, protocol, protocol_id, workload, replicates,

@@ -7,8 +7,9 @@ from collections.abc import Iterator
 import pytest
 
 from db import schema, tables
+from db.asking import shipped
 from db.embedded import EmbeddedPostgres
-from db.readings import CpuEnergy, Phase, PhaseEnergy, PhaseMethod
+from db.readings import CpuEnergy, GpuEnergy, Phase, PhaseEnergy, PhaseMethod
 from db.records import Reality
 from db.store import Store
 from tests.store.world import World, ground, measurement, reading, repeat, task
@@ -124,6 +125,40 @@ def test_a_question_that_asks_for_sums_alone_reads_nothing_else(world: World) ->
         " avg(joules_per_output_token) from measurements group by 1, 2, 3, 4, 5"
     )
     assert [row[0].strip() for row in read if "Scan" in row[0]] == ["->  Seq Scan on summaries m"]
+
+
+def gpu(uuid: str, max_w: float, *, sibling: bool = False) -> GpuEnergy:
+    return GpuEnergy(uuid=uuid, index=0, name="A6000", sibling=sibling, energy_j=5.0,
+                     method="counter", mean_w=50.0, max_w=max_w, samples=9, power_limit_w=300.0,
+                     temperature_c=max_w / 2)  # fmt: skip
+
+
+def test_power_limits_are_those_of_the_own_gpus_in_accepted_repeats(store: Store) -> None:
+    world = World(store, [task(1), task(2)])
+    session = world.session()
+    for watts in (100.0, 140.0):
+        claim = world.claim(session)
+        read = reading(gpus=(gpu("GPU-1", watts), gpu("GPU-2", 500.0, sibling=True)))
+        world.leases.finish(claim.lease_id, session, measurement(repeat(0, read), repeat(1, read)))
+
+    def reported() -> list[tuple[object, ...]]:
+        rows = world.sql(shipped()["report_power_limits"].sql)
+        return [(r.gpus, r.windows, r.temperature_min_c, r.max_w) for r in rows]
+
+    assert reported() == [(1, 4, 50.0, 140.0)]
+    world.sql(NOTHING_DONE)
+    world.sql("update attempts set voided_at = now(), void_reason = 'x' where id = "
+              "(select max(id) from attempts)")  # fmt: skip
+    assert reported() == [(1, 2, 50.0, 100.0)]
+
+
+def test_the_first_measurements_are_found_without_sorting_the_others(store: Store) -> None:
+    with store.begin() as connection:
+        for setting in ("enable_seqscan", "enable_sort"):  # as dear as on a large store
+            connection.exec_driver_sql(f"set local {setting} = off")
+        for name in ("measurements", "meters"):
+            plan = connection.exec_driver_sql(f"explain {shipped()[name].first(2).sql}").scalars()
+            assert any("Index Scan using summaries_measured_at_idx" in line for line in plan)
 
 
 def test_what_was_measured_before_is_summed_by_the_upgrade(world: World, store: Store) -> None:
