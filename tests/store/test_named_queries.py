@@ -24,7 +24,7 @@ pytestmark = pytest.mark.store
 
 SMALL, LARGE = "facebook/opt-125m", "facebook/opt-1.3b"
 #: They need what is not made here: a stand-in's traces, a search over engines of one identity.
-EMPTY = {"report_traces", "report_power_limits"}
+EMPTY = {"report_traces"}
 
 
 def measured() -> list[Row]:
