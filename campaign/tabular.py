@@ -18,17 +18,16 @@ from math import isfinite
 from typing import TextIO
 
 from rich import box
+from rich.cells import cell_len
 from rich.console import Console
-from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
 Row = Sequence[object]
+Cells = Sequence[str]
 
 #: People read no more; machines ask for --json or --csv.
 ROWS_FOR_PEOPLE = 1000
-#: A pipe has no width of its own: nothing is cut or wrapped there.
-ENDLESS = 100_000
 #: What a spreadsheet takes for a formula at the start of a cell.
 FORMULA = ("=", "+", "-", "@", "\t", "\r")
 #: From here on a number is shown with all of its digits before the point.
@@ -129,47 +128,84 @@ def print_table(
     In a narrow terminal text wraps at its spaces; what is still too wide is one record a block.
     """
     out = stream or sys.stdout
-    console = Console(file=out, highlight=False, soft_wrap=True)
-    if not console.is_terminal:
-        console = Console(file=out, highlight=False, width=ENDLESS, color_system=None)
     source = iter(rows)
     shown = list(islice(source, most))
     if not shown:
         return 0
+    names = [printable(name) for name in columns]
+    cells = [[_cell(value) for value in row] for row in shown]
     numeric = [all(_is_number(row[n]) for row in shown) for n in range(len(columns))]
-    table = Table(box=box.SIMPLE_HEAD, title=title, title_justify="left", show_edge=False,
-                  padding=(0, 1, 0, 0))  # fmt: skip
-    for name, right in zip(columns, numeric, strict=True):
-        table.add_column(
-            Text(printable(name)),
-            justify="right" if right else "left",
-            no_wrap=right,
-            overflow="fold",
-        )
-    for row in shown:
-        table.add_row(*(Text(_cell(value)) for value in row))
-    wanted = Measurement.get(console, console.options.update(width=ENDLESS), table)
-    if wanted.minimum <= console.width and wanted.maximum <= MOST_WRAPPED * console.width:
-        with console.capture() as captured:
-            console.print(table, soft_wrap=False)
-        print("\n".join(line.rstrip() for line in captured.get().splitlines()), file=out)
+    console = Console(file=out, highlight=False)
+    if not console.is_terminal:
+        _print_lines(out, names, cells, numeric, title)
+    elif _fits(console.width, names, cells, numeric):
+        _print_wrapped(console, names, cells, numeric, title)
     else:
-        _print_records(console, columns, shown, title)
+        _print_records(out, names, cells, title)
     if next(source, None) is not None:
-        console.print(f"the first {most} rows; --json and --csv give all of them")
+        print(f"the first {most} rows; --json and --csv give all of them", file=out)
     return len(shown)
 
 
-def _print_records(
-    console: Console, columns: Sequence[str], rows: Sequence[Row], title: str | None
+def _print_lines(
+    out: TextIO, names: Cells, cells: Sequence[Cells], numeric: Sequence[bool], title: str | None
 ) -> None:
+    """Print a row a line, however long it is."""
+    widths = [max(map(cell_len, column)) for column in zip(names, *cells, strict=True)]
+    rule = "─" * (sum(widths) + 2 * len(widths) - 1)
+    lines = (_line(row, widths, numeric) for row in cells)
+    head = [title] if title else []
+    for line in (*head, _line(names, widths, numeric), rule, *lines):
+        print(line, file=out)
+
+
+def _line(cells: Cells, widths: Sequence[int], numeric: Sequence[bool]) -> str:
+    """Return cells in their columns, numbers on the right of theirs."""
+    padded = (
+        (" " * (width - cell_len(cell)) + cell) if right else cell + " " * (width - cell_len(cell))
+        for cell, width, right in zip(cells, widths, numeric, strict=True)
+    )
+    return "  ".join(padded).rstrip()
+
+
+def _fits(width: int, names: Cells, cells: Sequence[Cells], numeric: Sequence[bool]) -> bool:
+    """Whether a table fits into a terminal with its text wrapped, and not into single words."""
+    least = most = 2 * len(names) - 1
+    for column, right in zip(zip(names, *cells, strict=True), numeric, strict=True):
+        whole = max(map(cell_len, column))
+        most += whole
+        words = (cell_len(word) for cell in column for word in cell.split())
+        least += whole if right else max(words, default=0)
+    return least <= width and most <= MOST_WRAPPED * width
+
+
+def _print_wrapped(
+    console: Console, names: Cells, cells: Sequence[Cells], numeric: Sequence[bool],
+    title: str | None,
+) -> None:  # fmt: skip
+    """Print a table for a terminal, text wrapped at its spaces."""
+    told = Text(title, style="italic") if title else None
+    table = Table(box=box.SIMPLE_HEAD, title=told, title_justify="left", show_edge=False,
+                  padding=(0, 1, 0, 0))  # fmt: skip
+    for name, right in zip(names, numeric, strict=True):
+        table.add_column(Text(name), justify="right" if right else "left", no_wrap=right,
+                         overflow="fold")  # fmt: skip
+    for row in cells:
+        table.add_row(*map(Text, row))
+    with console.capture() as captured:
+        console.print(table)
+    print("\n".join(line.rstrip() for line in captured.get().splitlines()), file=console.file)
+
+
+def _print_records(out: TextIO, names: Cells, cells: Sequence[Cells], title: str | None) -> None:
+    """Print a record a block, a cell a line."""
     if title:
-        console.print(Text(title))
-    width = max(map(len, columns))
-    for number, row in enumerate(rows, 1):
-        console.print(f"── {number} ──")
-        for name, value in zip(columns, row, strict=True):
-            console.print(Text(f"{printable(name):<{width}}  {_cell(value)}"))
+        print(title, file=out)
+    width = max(map(len, names))
+    for number, row in enumerate(cells, 1):
+        print(f"── {number} ──", file=out)
+        for name, cell in zip(names, row, strict=True):
+            print(f"{name:<{width}}  {cell}", file=out)
 
 
 def _is_number(value: object) -> bool:
@@ -194,7 +230,7 @@ def _cell(value: object) -> str:
 
 def printable(text: str) -> str:
     """Return a text on one line, without what would steer the terminal."""
-    return "".join(_visible(text))
+    return text if text.isprintable() else "".join(_visible(text))
 
 
 def _visible(text: str) -> Iterator[str]:
