@@ -137,7 +137,7 @@ def print_table(
     numeric = [all(_is_number(row[n]) for row in shown) for n in range(len(columns))]
     console = Console(file=out, highlight=False)
     if not console.is_terminal:
-        _print_lines(out, names, cells, numeric, title)
+        _print_lines(console, names, cells, numeric, title)
     elif _fits(console.width, names, cells, numeric):
         _print_wrapped(console, names, cells, numeric, title)
     else:
@@ -148,15 +148,17 @@ def print_table(
 
 
 def _print_lines(
-    out: TextIO, names: Cells, cells: Sequence[Cells], numeric: Sequence[bool], title: str | None
-) -> None:
+    console: Console, names: Cells, cells: Sequence[Cells], numeric: Sequence[bool],
+    title: str | None,
+) -> None:  # fmt: skip
     """Print a row a line, however long it is."""
     widths = [max(map(cell_len, column)) for column in zip(names, *cells, strict=True)]
-    rule = "─" * (sum(widths) + 2 * len(widths) - 1)
+    stroke = "-" if console.options.ascii_only else "─"
+    rule = stroke * (sum(widths) + 2 * len(widths) - 1)
     lines = (_line(row, widths, numeric) for row in cells)
     head = [title] if title else []
     for line in (*head, _line(names, widths, numeric), rule, *lines):
-        print(line, file=out)
+        print(line, file=console.file)
 
 
 def _line(cells: Cells, widths: Sequence[int], numeric: Sequence[bool]) -> str:

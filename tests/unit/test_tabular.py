@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from io import StringIO
+from io import BytesIO, StringIO, TextIOWrapper
 
 import pytest
 
@@ -41,6 +41,14 @@ def test_a_pipe_gets_a_row_a_line_in_columns_as_wide_as_they_are_seen() -> None:
         f"a        {MISSING}  {MISSING}",
         "b c     10",
     ]
+
+
+def test_a_stream_that_knows_no_strokes_gets_hyphens() -> None:
+    raw = BytesIO()
+    with TextIOWrapper(raw, encoding="ascii") as stream:
+        print_table(("n",), [(12,)], stream=stream)
+        stream.flush()
+        assert raw.getvalue() == b" n\n---\n12\n"
 
 
 def test_a_terminal_gets_the_same_table_where_it_fits(monkeypatch: pytest.MonkeyPatch) -> None:
