@@ -10,7 +10,7 @@ import csv
 import json
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, is_dataclass
+from dataclasses import asdict, dataclass, is_dataclass
 from datetime import datetime
 from decimal import Decimal
 from itertools import islice
@@ -24,7 +24,6 @@ from rich.table import Table
 from rich.text import Text
 
 Row = Sequence[object]
-Cells = Sequence[str]
 
 #: People read no more; machines ask for --json or --csv.
 ROWS_FOR_PEOPLE = 1000
@@ -132,36 +131,50 @@ def print_table(
     shown = list(islice(source, most))
     if not shown:
         return 0
-    names = [printable(name) for name in columns]
-    cells = [[_cell(value) for value in row] for row in shown]
-    numeric = [all(_is_number(row[n]) for row in shown) for n in range(len(columns))]
+    table = _Cells(
+        names=[printable(name) for name in columns],
+        rows=[[_cell(value) for value in row] for row in shown],
+        numeric=[all(_is_number(row[n]) for row in shown) for n in range(len(columns))],
+        title=title,
+    )
     console = Console(file=out, highlight=False)
     if not console.is_terminal:
-        _print_lines(console, names, cells, numeric, title)
-    elif _fits(console.width, names, cells, numeric):
-        _print_wrapped(console, names, cells, numeric, title)
+        _print_lines(console, table)
+    elif _fits(console.width, table):
+        _print_wrapped(console, table)
     else:
-        _print_records(out, names, cells, title)
+        _print_records(out, table)
     if next(source, None) is not None:
         print(f"the first {most} rows; --json and --csv give all of them", file=out)
     return len(shown)
 
 
-def _print_lines(
-    console: Console, names: Cells, cells: Sequence[Cells], numeric: Sequence[bool],
-    title: str | None,
-) -> None:  # fmt: skip
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Cells:
+    """A table as text; `numeric` columns hold numbers alone."""
+
+    names: Sequence[str]
+    rows: Sequence[Sequence[str]]
+    numeric: Sequence[bool]
+    title: str | None
+
+    def columns(self) -> Iterator[tuple[str, ...]]:
+        """Yield the cells of each column, its name first."""
+        return zip(self.names, *self.rows, strict=True)
+
+
+def _print_lines(console: Console, table: _Cells) -> None:
     """Print a row a line, however long it is."""
-    widths = [max(map(cell_len, column)) for column in zip(names, *cells, strict=True)]
+    widths = [max(map(cell_len, column)) for column in table.columns()]
     stroke = "-" if console.options.ascii_only else "─"
     rule = stroke * (sum(widths) + 2 * len(widths) - 1)
-    lines = (_line(row, widths, numeric) for row in cells)
-    head = [title] if title else []
-    for line in (*head, _line(names, widths, numeric), rule, *lines):
+    lines = (_line(row, widths, table.numeric) for row in table.rows)
+    head = [table.title] if table.title else []
+    for line in (*head, _line(table.names, widths, table.numeric), rule, *lines):
         print(line, file=console.file)
 
 
-def _line(cells: Cells, widths: Sequence[int], numeric: Sequence[bool]) -> str:
+def _line(cells: Sequence[str], widths: Sequence[int], numeric: Sequence[bool]) -> str:
     """Return cells in their columns, numbers on the right of theirs."""
     padded = (
         (" " * (width - cell_len(cell)) + cell) if right else cell + " " * (width - cell_len(cell))
@@ -170,10 +183,10 @@ def _line(cells: Cells, widths: Sequence[int], numeric: Sequence[bool]) -> str:
     return "  ".join(padded).rstrip()
 
 
-def _fits(width: int, names: Cells, cells: Sequence[Cells], numeric: Sequence[bool]) -> bool:
+def _fits(width: int, table: _Cells) -> bool:
     """Whether a table fits into a terminal with its text wrapped, and not into single words."""
-    least = most = 2 * len(names) - 1
-    for column, right in zip(zip(names, *cells, strict=True), numeric, strict=True):
+    least = most = 2 * len(table.names) - 1
+    for column, right in zip(table.columns(), table.numeric, strict=True):
         whole = max(map(cell_len, column))
         most += whole
         words = (cell_len(word) for cell in column for word in cell.split())
@@ -181,32 +194,29 @@ def _fits(width: int, names: Cells, cells: Sequence[Cells], numeric: Sequence[bo
     return least <= width and most <= MOST_WRAPPED * width
 
 
-def _print_wrapped(
-    console: Console, names: Cells, cells: Sequence[Cells], numeric: Sequence[bool],
-    title: str | None,
-) -> None:  # fmt: skip
+def _print_wrapped(console: Console, table: _Cells) -> None:
     """Print a table for a terminal, text wrapped at its spaces."""
-    told = Text(title, style="italic") if title else None
-    table = Table(box=box.SIMPLE_HEAD, title=told, title_justify="left", show_edge=False,
-                  padding=(0, 1, 0, 0))  # fmt: skip
-    for name, right in zip(names, numeric, strict=True):
-        table.add_column(Text(name), justify="right" if right else "left", no_wrap=right,
-                         overflow="fold")  # fmt: skip
-    for row in cells:
-        table.add_row(*map(Text, row))
+    title = Text(table.title, style="italic") if table.title else None
+    laid_out = Table(box=box.SIMPLE_HEAD, title=title, title_justify="left", show_edge=False,
+                     padding=(0, 1, 0, 0))  # fmt: skip
+    for name, right in zip(table.names, table.numeric, strict=True):
+        laid_out.add_column(Text(name), justify="right" if right else "left", no_wrap=right,
+                            overflow="fold")  # fmt: skip
+    for row in table.rows:
+        laid_out.add_row(*map(Text, row))
     with console.capture() as captured:
-        console.print(table)
+        console.print(laid_out)
     print("\n".join(line.rstrip() for line in captured.get().splitlines()), file=console.file)
 
 
-def _print_records(out: TextIO, names: Cells, cells: Sequence[Cells], title: str | None) -> None:
+def _print_records(out: TextIO, table: _Cells) -> None:
     """Print a record a block, a cell a line."""
-    if title:
-        print(title, file=out)
-    width = max(map(len, names))
-    for number, row in enumerate(cells, 1):
+    if table.title:
+        print(table.title, file=out)
+    width = max(map(len, table.names))
+    for number, row in enumerate(table.rows, 1):
         print(f"── {number} ──", file=out)
-        for name, cell in zip(names, row, strict=True):
+        for name, cell in zip(table.names, row, strict=True):
             print(f"{name:<{width}}  {cell}", file=out)
 
 

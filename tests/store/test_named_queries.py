@@ -23,7 +23,7 @@ from tests.store.world import ground
 pytestmark = pytest.mark.store
 
 SMALL, LARGE = "facebook/opt-125m", "facebook/opt-1.3b"
-#: They need what is not made here: a stand-in's traces, a search over engines of one identity.
+#: It needs what is not made here: a stand-in's traces.
 EMPTY = {"report_traces"}
 
 
