@@ -8,7 +8,8 @@ CampaignError
 ├── NodeUnfit           this machine is not what it claims: it measures nothing
 ├── LeaseLost           somebody else owns the task now: stop, write nothing
 ├── EngineFault         the engine cannot load: its remaining tasks are quarantined
-├── TaskFault           this attempt failed: counted, tried again if the kind allows
+├── TaskFault           this attempt failed: counted, tried again if the kind allows, and the engine
+│                       loaded anew unless it is known to be as it was
 └── InvalidMeasurement  a gate voided the measurement: counted apart, tried again
 
 Foreign exceptions become one of these once, in the adapter that owns the library.
@@ -71,13 +72,20 @@ class EngineFault(CampaignError):
 
 
 class TaskFault(CampaignError):
-    """One attempt failed. `permanent` faults quarantine the task at once."""
+    """One attempt failed. `permanent` faults are refusals: they quarantine the task at once.
 
-    def __init__(self, kind: str, message: str, *, permanent: bool = False) -> None:
-        """Keep the kind beside the message."""
+    `sound` says that the engine is as it was. After any other fault it is not used again: what
+    one task broke is not to fail the next.
+    """
+
+    def __init__(
+        self, kind: str, message: str, *, permanent: bool = False, sound: bool = False
+    ) -> None:
+        """Keep the kind beside the message; who refuses leaves the engine as it was."""
         super().__init__(message)
         self.kind = kind
         self.permanent = permanent
+        self.sound = sound or permanent
 
 
 class InvalidMeasurement(CampaignError):

@@ -108,6 +108,18 @@ def close_session(
     connection.exec_driver_sql(SQL["close_session"], values)
 
 
+def last_words(
+    connection: Connection, session_id: uuid.UUID, error: str | None, stderr_tail: str | None
+) -> None:
+    """Write what is known of a session that died; nothing of what it said itself is replaced."""
+    values = {
+        "id": session_id,
+        "error": storable_text(error),
+        "stderr_tail": storable_text(stderr_tail),
+    }
+    connection.exec_driver_sql(SQL["last_words"], values)
+
+
 def with_windows(statement: str) -> str:
     """Return a statement that writes windows as well, where it has a comment that says so.
 

@@ -40,6 +40,12 @@ update sessions
    set ended_at = now(), outcome = %(outcome)s, error = %(error)s, stderr_tail = %(stderr_tail)s
  where id = %(id)s and outcome is null;
 
+-- name: last_words
+-- What is known of a session that could not say so itself.
+update sessions
+   set error = coalesce(error, %(error)s), stderr_tail = coalesce(stderr_tail, %(stderr_tail)s)
+ where id = %(id)s;
+
 -- name: describe_session
 -- What the engine resolved, once it is loaded.
 update sessions

@@ -32,10 +32,10 @@ class SessionActor:
         """
         if os.getpgrp() != os.getpid():
             os.setpgid(0, 0)
-        self._guard = Guard(keeper=os.getppid())  # Ray's own process of this node
         if assignment.transcript is not None:
             Path(assignment.transcript).parent.mkdir(parents=True, exist_ok=True)
             capture(assignment.transcript)
+        self._guard = Guard(keeper=os.getppid())  # Ray's own process of this node
         self._job, self._alone = assignment, alone
         self._session: Session | None = None
         self._stopped = False

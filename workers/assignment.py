@@ -45,6 +45,7 @@ class Ending(StrEnum):
 
     DRAINED = "drained"  # no task of the engine is left to claim
     STOPPED = "stopped"  # asked to: nothing
+    BROKEN = "broken"  # a task failed, and may have broken the engine: load it anew
     OUT_OF_TIME = "out_of_time"  # no task left that would finish in time: not in this run again
     ENGINE_FAILED = "engine_failed"  # try again, or quarantine the engine
     UNFIT = "unfit"  # never dispatch to this board again in this run

@@ -37,10 +37,10 @@ SLACK_S = 60.0
 class Attempts:
     """The attempts of one session on its rig, of one replicate; `deadline_s` bounds each.
 
-    None is claimed once `stopped` is set. `heart` beats for them. `store` is how people know the
-    store, `spool` keeps what cannot be written, None nothing; `keeper` says what still fits before
-    the end of the session's time. `allow` tells whoever ends a session that hangs how many seconds
-    more this one may take.
+    None is claimed once `stopped` is set, or a fault may have left the engine `broken`. `heart`
+    beats for them. `store` is how people know the store, `spool` keeps what cannot be written, None
+    nothing; `keeper` says what still fits before the end of the session's time. `allow` tells
+    whoever ends a session that hangs how many seconds more this one may take.
     """
 
     leases: Leases
@@ -56,6 +56,7 @@ class Attempts:
     spool: Spool | None
     keeper: Timekeeper
     allow: Callable[[float], None]
+    broken: TaskFault | None = field(default=None, init=False)
     _claimed: Claim | None = field(default=None, init=False)
     _replicate: int | None = field(default=None, init=False)
 
@@ -95,7 +96,7 @@ class Attempts:
     def _wanted(self) -> Wanted | None:
         """Return what is to be claimed next; None where nothing is."""
         keys = self.keeper.fitting()
-        if self.stopped.is_set() or (keys is not None and not keys):
+        if self.broken or self.stopped.is_set() or (keys is not None and not keys):
             return None
         return Wanted(campaign_id=self.campaign_id, engine_id=self.engine_id,
                       session_id=self.session_id, keys=keys, replicate=self._replicate)  # fmt: skip
@@ -116,6 +117,8 @@ class Attempts:
                 measurement=invalid.measurement,
             )
         except Exception as error:  # noqa: BLE001 - an unknown exception is this task's fault
+            if not _known(error).sound:
+                self.broken = _known(error)
             return self._fault(ended, error)
         self.keeper.took(claim.key, time.monotonic() - began_s)
         reach("measured")
@@ -134,7 +137,7 @@ class Attempts:
 
     def _fault(self, ended: Ended, error: Exception) -> Ended:
         """Return a fault with its traceback and what the engine printed last."""
-        known = error if isinstance(error, TaskFault) else TaskFault("unexpected", str(error))
+        known = _known(error)
         return replace(
             ended,
             outcome=Outcome.FAULTED,
@@ -188,3 +191,8 @@ class Attempts:
         except OSError as error:  # it is still in memory, and the store may come back
             log.error("not_spooled task=%s %s", ended.key, error)  # noqa: TRY400 - no traceback
             return None
+
+
+def _known(error: Exception) -> TaskFault:
+    """Return what an exception means for its task."""
+    return error if isinstance(error, TaskFault) else TaskFault("unexpected", str(error))

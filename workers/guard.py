@@ -3,8 +3,9 @@
 An engine starts processes that nobody ends when their parent is killed, and an engine that holds
 Python's lock cannot be ended from within. So each session has a guard: a process that is nobody's
 child, asleep until the kernel says that the session's process, or the keeper that started it, is
-gone, or the deadline has passed, and which then kills the session's process group. It is on the
-session's own host, and so it works whether the actor, its node's Ray or the driver died.
+gone, or the deadline has passed, and which then kills the session's process group; of a deadline it
+says so on the session's stderr. It is on the session's own host, and so it works whether the actor,
+its node's Ray or the driver died.
 
 Run by its path, with the standard library only: it starts in milliseconds and weighs little. It
 never kills a group whose number was given to somebody else.
@@ -24,6 +25,11 @@ from pathlib import Path
 
 #: How often a host without process descriptors is asked whether the session's process lives.
 POLL_S = 0.5
+#: What it says of a session that is late.
+LATE = (
+    "ended by its guard: it took longer than store.task_deadline_s for a task, for fetching "
+    "weights or for a load, and did not end itself"
+)
 #: Deadlines that are no further apart are one.
 NEAR_S = 1.0
 
@@ -41,7 +47,7 @@ class Guard:
                 [sys.executable, "-I", "-S", __file__, str(os.getpid()), str(read),
                  str(keeper)],
                 check=True, pass_fds=(read,), stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
             )  # fmt: skip
         finally:
             os.close(read)
@@ -81,6 +87,8 @@ def watch(leader: int, orders: int, keeper: int) -> None:
             deadline_s = float(lines[-1]) if lines else deadline_s
     # With another start the number belongs to somebody else by now.
     if start_of(leader) in (started[leader], None):
+        if _live(started):
+            print(LATE, file=sys.stderr, flush=True)
         try:
             os.killpg(leader, signal.SIGKILL)
         except ProcessLookupError:

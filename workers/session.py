@@ -118,6 +118,7 @@ class Session:
                 rig = self._open_rig(stack)
                 self._load(store, rig)
                 self._drain(store, rig, stack)
+            words = self.report.error  # of an engine that a task may have broken
         except EngineFault as fault:
             outcome, words = "failed", traceback.format_exc()
             self._ended(Ending.ENGINE_FAILED, fault)
@@ -130,7 +131,8 @@ class Session:
             raise  # whoever finds the session's process gone closes its row
         except Exception as error:  # noqa: BLE001 - a defect: written with its traceback
             outcome, words = "failed", traceback.format_exc()
-            self._ended(Ending.FAILED, error)
+            if self.report.ending is not Ending.BROKEN:  # a broken engine may not close either
+                self._ended(Ending.FAILED, error)
         last = tail(job.transcript)
         store.retrying(
             lambda c: close_session(c, job.session_id, outcome, error=words, stderr_tail=last)
@@ -170,6 +172,7 @@ class Session:
         self._allow(job.task_deadline_s + SLACK_S)
         windows = [idle(rig, job.idle_s, WindowKind.IDLE_EMPTY)]
         rig.engine.prepare()
+        self._allow(job.task_deadline_s + SLACK_S)
         rig.meter.open()
         try:
             loaded = rig.engine.load()
@@ -214,6 +217,11 @@ class Session:
         while (outcome := attempts.next()) is not None:
             self.report.count(outcome)
         self.report.slowness = keeper.slowness
+        if (broken := attempts.broken) is not None:  # nor is it known what would idle now
+            self.report.ending, self.report.kind = Ending.BROKEN, broken.kind
+            self.report.error = " ".join(str(broken).split())
+            return
+        self._allow(job.idle_s + 2 * store.patience_s + SLACK_S)
         last = idle(rig, job.idle_s, WindowKind.IDLE_END)
         store.retrying(lambda c: write_windows(c, [last], job.session_id, None))
         if self._stop.is_set():

@@ -104,6 +104,15 @@ class Berths:
             for berth in self._by_board.get(engine.board, ())
         )
 
+    def has_other(self, engine_id: int, engine: EngineSpec, berth: Berth) -> bool:
+        """Whether an engine has a node to go to beside that one."""
+        return any(
+            other.node != berth.node
+            and other.boards >= engine.board_count
+            and not self.avoids(engine_id, other)
+            for other in self._by_board.get(engine.board, ())
+        )
+
     def avoids(self, engine_id: int, berth: Berth) -> bool:
         """Whether a node has shown to be unfit for an engine."""
         return berth.node in self.avoided(engine_id)
@@ -116,9 +125,9 @@ class Berths:
         """Send an engine to this node no more."""
         self._avoided[engine_id].add(berth.node)
 
-    def refuse(self, berth: Berth) -> None:
-        """Send nothing to this node any more: it is not what it claims."""
-        self._refused.add(berth.node)
+    def refuse(self, node: str) -> None:
+        """Send nothing to this node any more: it is not what it claims, or does not work."""
+        self._refused.add(node)
         self.look()
 
     def is_alone(self, berth: Berth) -> bool:

@@ -45,7 +45,7 @@ class Assignments:
             task_deadline_s=settings.store.task_deadline_s,
             lock_wait_s=settings.cluster.board_wait_s,
             empty_wait_s=settings.cluster.empty_wait_s,
-            transcript=str(self.campaign.logs / f"{session_id}.log"),
+            transcript=str(self.campaign.transcript(session_id)),
             spool=str(home_spool().folder),
             deadline=self._deadline(work, engine_id),
         )

@@ -93,7 +93,7 @@ class Driver:
         self._fleet = Fleet(settings.cluster, campaign.boards, boards, roster)
         self._interrupts = Interrupts(settings.run.grace_s, store.hurry)
         self._draining = False
-        self._endings = Endings(self._leases, campaign.id, live)
+        self._endings = Endings(store, self._leases, campaign, self._fleet.berths, live)
         self._timebox = Timebox(settings.run)
         self._assignments = Assignments(
             settings=settings, campaign=campaign, place=place, store=store, timebox=self._timebox
@@ -207,7 +207,7 @@ class Driver:
         sessions = self._leases.open_sessions(boot_id())
         dead = [s.id for s in sessions if not is_alive(s.pid, s.pid_started_s)]
         if dead:
-            self._leases.bury(dead)
+            self._endings.bury(dead)
         if self._presence.lasts():
             self._leases.reap()
 

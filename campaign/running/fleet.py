@@ -191,7 +191,7 @@ class Fleet:
         if report.ending is not Ending.UNFIT:
             return
         if report.kind == "wrong_board" and self.berths.is_cluster:
-            self.berths.refuse(berth)
+            self.berths.refuse(berth.node)
             report.error = f"node {berth.name}, labelled {berth.board}, is refused: {report.error}"
             return
         self._uncreated[engine_id, berth.node] += 1
@@ -235,7 +235,7 @@ class Fleet:
         if preempted or (self.berths.is_cluster and cluster.departed(node, DEATH_NOTICE_S)):
             words = f"{flight.berth.name} went on purpose; what it held is given back"
             return Report(ending=Ending.FAILED, kind="node_left", error=words)
-        words = "its process died; `campaign logs` knows its last words" if died else words
+        words = "its process died" if died else words
         return Report(ending=Ending.FAILED, kind="actor_died", error=words)
 
 

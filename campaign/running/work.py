@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from uuid import UUID
 
 from campaign.cluster.nodes import LocalBoards
 from campaign.configuration.settings import Settings
@@ -52,6 +53,10 @@ class Campaign:
     boards: LocalBoards
     logs: Path
     news: str
+
+    def transcript(self, session_id: UUID) -> Path:
+        """Return the file that gets what a session prints, on the host where it runs."""
+        return self.logs / f"{session_id}.log"
 
 
 def equipped(

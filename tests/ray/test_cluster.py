@@ -56,6 +56,19 @@ def short(self, requests, *args):
 
 SimulatedEngine.generate = short
 """
+#: In the environment of a node: whatever it loads dies there, with a word.
+DEADLY = """
+import os, signal, sys
+from workers.engines.simulated import SimulatedEngine
+
+
+def load(self):
+    print("the driver of this node is gone", file=sys.stderr, flush=True)
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+SimulatedEngine.load = load
+"""
 
 
 def asked(site: Site, *more: str) -> tuple[str, ...]:
@@ -216,6 +229,23 @@ def killed(site, add, parents, points, lost):
     counted = {outcome: count for outcome, _, count in site.facts(OUTCOMES)}
     assert counted == {"ok": 2 * len(points), "lost": lost}
     assert all_gone(parents)
+
+
+def test_a_node_that_loads_nothing_costs_no_engine_and_is_refused_once_that_is_known(
+    site, add, tmp_path
+):
+    (tmp_path / "sitecustomize.py").write_text(DEADLY)
+    add("l40s", gpus("l40s", uuid="bad"), python_path=tmp_path)
+    add("l40s", gpus("l40s", uuid="good"), **held(site, "claimed"))
+    models = MODELS.replace("]", ",Qwen/Qwen2.5-7B,facebook/opt-125m]")
+    run = site.start(asked(site, "board=l40s", models))
+    said = "".join(read_until(run, "see `campaign logs") for _ in range(3))
+    site.let_go("claimed")
+    code, found, err = site.finish(run)
+    assert (code, states(found)) == (0, {"done": 4}), said + err
+    died = "select error, stderr_tail from sessions where outcome = 'lost'"
+    assert site.facts(died) == [("its process died", "the driver of this node is gone\n")] * 3
+    line_with(err, "is refused", "loads elsewhere")
 
 
 def test_a_node_that_dies_loses_one_attempt_and_the_others_go_on(site, add, parents):

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.nvml.processes import gone
-from workers.guard import start_of
+from workers.guard import LATE, start_of
 
 ROOT = Path(__file__).resolve().parents[2]
 #: A leader with a child, both in a group of their own; then what the session does.
@@ -28,15 +28,13 @@ def lead(*lines: str) -> tuple[subprocess.Popen[str], int]:
     """Start a leader that then does `lines`; returns it and its child's pid."""
     leader = subprocess.Popen(
         [sys.executable, "-c", "\n".join((LEADER, *lines))], cwd=ROOT, text=True,
-        stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
     )  # fmt: skip
     return leader, int(leader.stdout.readline())
 
 
 def end(leader: subprocess.Popen[str]) -> None:
-    leader.stdin.close()
-    leader.stdout.close()
-    leader.wait(timeout=30)
+    leader.communicate(timeout=30)
 
 
 def test_a_leader_that_is_killed_takes_its_group_with_it():
@@ -66,9 +64,10 @@ def test_a_keeper_that_is_killed_takes_the_leader_and_its_group_with_it():
 @pytest.mark.parametrize("lock", ["PyDLL", "CDLL"])  # the first keeps Python's lock
 def test_a_leader_that_hangs_is_ended_at_its_deadline(lock):
     leader, child = lead("guard.allow(0.2)", f"ctypes.{lock}(None).sleep(3600)")
-    assert leader.wait(timeout=30) == -9
+    _, said = leader.communicate(timeout=30)
+    assert leader.returncode == -9
+    assert said == f"{LATE}\n"
     assert gone(child)
-    end(leader)
 
 
 def test_a_process_that_ends_as_it_is_looked_at_has_ended():

@@ -153,7 +153,8 @@ def test_an_engine_that_cannot_even_be_opened_fails_like_one_that_cannot_load(st
 
 def test_out_of_memory_quarantines_the_task_and_excludes_only_what_is_larger(store):
     job = assignment(store, options(oom_above_batch=1), batches=(1, 2, 4))
-    run(job)  # they come in this order, and none is held back after a fault
+    report = run(job)  # they come in this order, and none is held back after a fault
+    assert report.ending is Ending.DRAINED  # an engine that is known to be as it was goes on
     states = dict(ask(store, "select batch_size, state from tasks"))
     assert states == {1: "done", 2: "quarantined", 4: "excluded"}
     assert ask(store, "select distinct t.batch_size from attempts a join tasks t"
@@ -248,3 +249,17 @@ def test_a_group_that_is_partly_taken_holds_nothing(tmp_path):
     assert taken.acquire()
     assert not group.acquire()
     assert rest.acquire()
+
+
+def test_a_task_that_kills_its_engine_fails_no_other(store):
+    job = assignment(store, options(dies_at_batch=2), batches=(1, 2, 4))
+    endings = []
+    while ask(store, "select 1 from tasks where state = 'pending'"):
+        endings.append(run(replace(job, session_id=uuid.uuid4())).ending)
+    assert endings == [Ending.BROKEN] * 3 + [Ending.DRAINED]
+    assert ask(store, "select batch_size, state, reason, faults from tasks order by 1") == [
+        (1, "done", None, 0), (2, "quarantined", "faulted:engine_error", 3), (4, "done", None, 0),
+    ]  # fmt: skip
+    windows = "select s.error is null, count(w.id) from sessions s left join windows w"
+    idle = f"{windows} on w.session_id = s.id and w.kind = 'idle_end' group by s.id order by 2"
+    assert ask(store, idle) == [(False, 0)] * 3 + [(True, 1)]

@@ -52,14 +52,15 @@ def engine_fault(error: BaseException, doing: str) -> EngineFault:
     return EngineFault(kind, f"{doing}: {_words(error)}", permanent=permanent)
 
 
-def task_fault(error: BaseException, doing: str) -> TaskFault:
+def task_fault(error: BaseException, doing: str, *, stateless: bool = False) -> TaskFault:
     """Return the TaskFault of a library's exception raised while generating.
 
-    Only running out of memory is told apart: what loaded is supported and has its weights.
+    Only running out of memory is told apart: what loaded is supported and has its weights. An
+    engine that is `stateless`, of which nothing outlives a batch, is as it was after that.
     """
-    kind, _ = kind_of(error)
-    kind = kind if kind == "out_of_memory" else "engine_error"
-    return TaskFault(kind, f"{doing}: {_words(error)}")
+    memory = kind_of(error)[0] == "out_of_memory"
+    kind = "out_of_memory" if memory else "engine_error"
+    return TaskFault(kind, f"{doing}: {_words(error)}", sound=memory and stateless)
 
 
 def is_disk_full(error: BaseException) -> bool:

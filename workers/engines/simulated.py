@@ -59,13 +59,14 @@ class Behaviour:
     """The options of a simulated engine, by their own names.
 
     `pace` is real seconds per virtual second. `fail_load` is the kind of fault every load ends
-    with, `oom_above_batch` the largest batch that does not run out of memory, `zero_length`
-    leaves every answer empty.
+    with, `oom_above_batch` the largest batch that does not run out of memory, `dies_at_batch` the
+    batch after which nothing can be generated any more, `zero_length` leaves every answer empty.
     """
 
     pace: float = 0.0
     fail_load: str | None = None
     oom_above_batch: int | None = None
+    dies_at_batch: int | None = None
     zero_length: bool = False
 
 
@@ -99,6 +100,7 @@ class SimulatedEngine:
         self._chance = chance
         self._session = 1.0 + SESSION_SPREAD * chance.gauss()
         self._shape: Shape | None = None
+        self._is_dead = False
         self._costs: dict[tuple[int, int, int], Cost] = {}
 
     def prepare(self) -> None:
@@ -153,9 +155,14 @@ class SimulatedEngine:
         """Let the time of a batch pass; returns its timings. Raises TaskFault if asked to."""
         limit = self._behaviour.oom_above_batch
         if limit is not None and len(requests) > limit:
-            raise TaskFault("out_of_memory", f"told to: a batch of {len(requests)} exceeds {limit}")
+            words = f"told to: a batch of {len(requests)} exceeds {limit}"
+            raise TaskFault("out_of_memory", words, sound=True)
         if decoding != GREEDY:
-            raise TaskFault("unsupported", f"{self._spec.label}: decodes greedily, as its model")
+            words = f"{self._spec.label}: decodes greedily, as its model"
+            raise TaskFault("unsupported", words, permanent=True)
+        self._is_dead |= len(requests) == self._behaviour.dies_at_batch
+        if self._is_dead:
+            raise TaskFault("engine_error", f"{self._spec.label}: told to die, and did")
         cost = self._cost(requests)
         factor = self._session * (1.0 + BATCH_SPREAD * self._chance.gauss())
         started_ns = self._draw.clock.now_ns()

@@ -165,7 +165,7 @@ class TransformersEngine:
         try:
             return self._batch(self._model, requests, decoding)
         except Exception as error:
-            raise task_fault(error, f"generating in {self._spec.label}") from error
+            raise task_fault(error, f"generating in {self._spec.label}", stateless=True) from error
 
     def _batch(
         self, model: PreTrainedModel, requests: Sequence[Request], decoding: Decoding
