@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import threading
 import time
 from collections.abc import Sequence
@@ -124,3 +126,20 @@ def cut(engine: Any, request: Request) -> tuple[str, str]:
     engine.close()
     assert listener.done.wait(60)
     return type(listener.error).__name__, str(listener.error)
+
+
+def killed(engine: Any, request: Request, pid: int) -> list[tuple[str, bool]]:
+    """Kill what computes while it answers: the faults of that answer and of the next one."""
+    listener = Listener()
+    engine.submit(request, Decoding(), listener)
+    assert listener.begun.wait(60)
+    os.kill(pid, signal.SIGKILL)
+    assert listener.done.wait(60)
+    assert isinstance(listener.error, TaskFault)
+    found = [listener.error]
+    try:
+        engine.generate([request])
+    except TaskFault as fault:
+        found.append(fault)
+    engine.close()
+    return [(fault.kind, fault.sound) for fault in found]

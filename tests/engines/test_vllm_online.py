@@ -175,6 +175,16 @@ def test_a_tied_child_dies_when_its_parent_is_killed(tmp_path: Path) -> None:
     assert eventually(lambda: gone(pid))
 
 
+def test_an_engine_whose_process_was_killed_fails_what_follows_and_closes(
+    hosts: dict[str, Any],
+) -> None:
+    engine = hosts["vllm"].open(spec_of("vllm", mode="online"))
+    pid = engine.load().pid
+    request = Request(prompt=tuple(range(20, 60)), output_tokens=300)
+    assert engine.inside("killed", request, pid) == [("engine_error", False)] * 2
+    assert not any("EngineCore" in line for line in engine.inside("children"))
+
+
 def test_an_engine_dies_with_a_parent_that_is_killed(hosts: dict[str, Any]) -> None:
     host = hosts["vllm"]
     pid = host.open(spec_of("vllm", mode="online")).load().pid
