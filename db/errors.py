@@ -2,6 +2,7 @@
 
 CampaignError
 ├── ConfigError         the input is wrong: one line, nothing was started (exit 2)
+│   └── RowRefused      a constraint of the store refuses a row: it is sent no second time
 ├── Infeasible          nothing here can run it, or it exceeds the budget (exit 3)
 ├── StoreUnavailable    the store did not answer: waited for, then spooled
 │   └── StoreRefused    it answered and let nobody in; a ConfigError where nothing has begun yet
@@ -30,6 +31,10 @@ class ConfigError(CampaignError):
     """Configuration or input is wrong. The message says what, where and how to fix it."""
 
     exit_code = 2
+
+
+class RowRefused(ConfigError):
+    """A constraint of the store refuses what a row says, as it would each time."""
 
 
 class Infeasible(CampaignError):

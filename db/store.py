@@ -32,7 +32,7 @@ from tenacity import (
     wait_random_exponential,
 )
 
-from db.errors import ConfigError, StoreRefused, StoreUnavailable
+from db.errors import ConfigError, RowRefused, StoreRefused, StoreUnavailable
 
 log = logging.getLogger("campaign.store")
 T = TypeVar("T")
@@ -101,7 +101,8 @@ class Store:
     Who asks for single rows again and again asks `by_key`.
 
     `revive` is called between retries when the server does not answer; the embedded store
-    starts itself again there. While `hurry` is set nobody waits long for a store that is away.
+    starts itself again there. What keeps it from starting may pass, and is waited for as well.
+    While `hurry` is set nobody waits long for a store that is away.
     """
 
     def __init__(
@@ -173,8 +174,8 @@ class Store:
         )
         for attempt in attempts:
             with attempt:
-                if attempt.retry_state.attempt_number > 1 and self._revive is not None:
-                    self._revive()
+                if attempt.retry_state.attempt_number > 1:
+                    self._bring_back()
                 with self.begin(single=single) as connection:
                     result = work(connection)
                 if self._waits_for:
@@ -182,6 +183,15 @@ class Store:
                     self._waits_for = ""
                 return result
         raise AssertionError("unreachable: the last attempt returns or raises")
+
+    def _bring_back(self) -> None:
+        """Start the server again, if it is ours; a refusal in mid-work is a store that is away."""
+        if self._revive is None:
+            return
+        try:
+            self._revive()
+        except ConfigError as error:
+            raise StoreUnavailable(str(error)) from error
 
     def _wait(self, state: RetryCallState) -> None:
         """Say once what is waited for."""
@@ -207,12 +217,17 @@ def rows(connection: Connection, statement: str, values: Mapping[str, Any]) -> l
 
 @contextmanager
 def refusals() -> Iterator[None]:
-    """Turn what the store's own rules refuse of a foreign row into a ConfigError of one line."""
+    """Turn what the store refuses of a foreign row into a ConfigError of one line.
+
+    RowRefused where a constraint or a type does: not the tables, and not the login's rights.
+    """
     try:
         yield
     except sa.exc.StatementError as error:
+        refused = isinstance(error, sa.exc.IntegrityError | sa.exc.DataError)
         words = str(error.orig or error).partition("\n")[0]
-        raise ConfigError(f"the store refuses it: {words[:300]}") from error
+        kind = RowRefused if refused else ConfigError
+        raise kind(f"the store refuses it: {words[:300]}") from error
 
 
 def together(connection: Connection, *sent: tuple[str, Mapping[str, Any]]) -> list[list[Any]]:

@@ -15,7 +15,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from db.errors import ConfigError, InvalidMeasurement, LeaseLost, StoreUnavailable, TaskFault
+from db.errors import InvalidMeasurement, LeaseLost, RowRefused, StoreUnavailable, TaskFault
 from db.leases import Claim, Leases, Wanted
 from db.records import Outcome
 from db.store import refusals
@@ -150,21 +150,26 @@ class Attempts:
     def _written(self, ended: Ended) -> Outcome:
         """Write an end; one that the store's rules refuse is a fault of the attempt."""
         try:
-            with refusals():
-                return self._kept(ended)
-        except StoreUnavailable:
-            raise
-        except ConfigError as error:
+            return self._kept(ended)
+        except RowRefused as error:
             return self._kept(self._fault(ended, error))
 
     def _kept(self, ended: Ended) -> Outcome:
-        """Send an end; in the spool, if there is one, as long as the store is away."""
+        """Send an end; in the spool, if there is one, as long as the store is away.
+
+        Whatever else goes wrong leaves it there, but for a row that the store refuses.
+        """
         wanted = self._wanted() if ended.outcome is Outcome.OK else None
         try:
             return self._sent(self.leases.hasty(), ended, wanted)
         except StoreUnavailable as error:
             path = self._spooled(ended)
             log.warning("store_away task=%s spooled=%s %s", ended.key, path, error)
+        except RowRefused:
+            raise
+        except Exception as error:
+            log.warning("not_written task=%s spooled=%s %s", ended.key, self._spooled(ended), error)
+            raise
         self.allow(self.leases.patience_s + SLACK_S)
         try:
             outcome = self._sent(self.leases, ended, wanted)
@@ -179,9 +184,12 @@ class Attempts:
 
     def _sent(self, leases: Leases, ended: Ended, wanted: Wanted | None) -> Outcome:
         """Send an end; with a measurement goes the claim of what is `wanted` next."""
-        if wanted is None or ended.measurement is None:
-            return send(leases, ended)
-        outcome, self._claimed = leases.finish_and_claim(ended.lease_id, ended.measurement, wanted)
+        with refusals():
+            if wanted is None or ended.measurement is None:
+                return send(leases, ended)
+            outcome, self._claimed = leases.finish_and_claim(
+                ended.lease_id, ended.measurement, wanted
+            )
         return outcome
 
     def _spooled(self, ended: Ended) -> Path | None:

@@ -9,21 +9,26 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from sqlalchemy.engine import make_url
 
-from db import leases, presence
+from db import leases, presence, schema
 from db.embedded import EmbeddedPostgres
+from db.embedded_life import processes
 from db.errors import ConfigError, StoreRefused, StoreUnavailable
+from db.place import Place
+from db.records import Outcome
 from db.store import Store, statements
 from tests.store.scenarios import FIRST, SECOND
 from tests.store.test_session import ask
-from tests.store.test_spool import Outage, job
-from tests.store.world import World, ground
+from tests.store.test_spool import Outage, job, when
+from tests.store.world import World, ground, measurement, reading, repeat
 from workers.assignment import Ending
 from workers.session import Session
+from workers.spool import Spool, read
 
 pytestmark = pytest.mark.store
 
@@ -122,6 +127,79 @@ def test_a_store_that_is_upgraded_in_mid_run_stops_it_and_costs_no_engine(store:
     assert report.ending is Ending.REFUSED
     assert "schema 9999, newer than this program's" in str(report.error)
     assert ask(store, "select distinct state from tasks") == [("pending",)]
+
+
+# ---- whatever else keeps a measurement out of it -------------------------------------------------
+
+
+def test_an_embedded_server_that_does_not_start_again_for_a_while_is_away(
+    place: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It is killed in mid-measurement, and its disk comes back once the measurement is safe."""
+    folder, spool = place / "store", Spool(place / "spool")
+    version, away = folder / "data" / "PG_VERSION", folder / "PG_VERSION"
+
+    def lose(point: str) -> None:
+        if point == "measured":
+            monkeypatch.setattr("workers.attempts.reach", lambda _: None)
+            for process in processes(folder / "data"):
+                process.kill()
+            version.rename(away)
+            when(spool, lambda: away.rename(version))()
+
+    monkeypatch.setattr("workers.attempts.reach", lose)
+    with EmbeddedPostgres(folder) as server:
+        store = Store(server.owner_url())
+        schema.upgrade(store)
+        made = job(store, patience_s=120.0, spool=str(spool.folder))
+        report = Session(replace(made, place=Place(folder=str(folder), patience_s=120.0)), ()).run()
+        assert (report.ending, report.outcomes) == (Ending.DRAINED, {"ok": 3}), report
+        store.close()  # its connections were to the server that was killed
+        assert ask(store, "select outcome, count(*) from attempts group by 1") == [("ok", 3)]
+        store.close()
+    assert spool.files() == []
+    assert any("is damaged" in record.getMessage() for record in caplog.records)
+
+
+def test_a_table_that_changed_in_mid_run_costs_no_measurement(
+    store: Store, place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    World(store)
+    spool = Spool(place / "spool")
+
+    def change(point: str) -> None:
+        if point == "measured":
+            rename(store, "warmup_batches", "gone")
+
+    monkeypatch.setattr("workers.attempts.reach", change)
+    report = Session(job(store, patience_s=5.0, spool=str(spool.folder)), ()).run()
+    rename(store, "gone", "warmup_batches")
+    assert report.ending is Ending.FAILED
+    assert 'column "warmup_batches"' in str(report.error)
+    assert [read(path).outcome for path in spool.files()] == [Outcome.OK]
+    sent = spool.deliver(leases.Leases(store, leases.LeasePolicy()), store.where)
+    assert (sent.outcomes, sent.problems) == ({"ok": 1}, ())
+    assert ask(store, "select count(*) from measurements") == [(1,)]
+
+
+def rename(store: Store, column: str, name: str) -> None:
+    with store.begin() as connection:
+        connection.exec_driver_sql(f"alter table attempts rename column {column} to {name}")
+
+
+def test_a_measurement_that_the_stores_rules_refuse_is_a_fault_and_not_kept(
+    store: Store, place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    World(store)
+    spool = Spool(place / "spool")
+    wrong = measurement(repeat(0, reading(-1.0)))
+    monkeypatch.setattr("workers.attempts.measure", lambda *_: wrong)
+    made = job(store, patience_s=5.0, spool=str(spool.folder), batches=(1,))
+    report = Session(made, ()).run()
+    assert (report.ending, report.outcomes) == (Ending.DRAINED, {"faulted": 3})
+    errors = ask(store, "select error from attempts")
+    assert all("violates check constraint" in error for (error,) in errors)
+    assert spool.files() == []
 
 
 UPGRADE = """
