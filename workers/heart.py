@@ -2,7 +2,8 @@
 
 It also keeps the deadline: an attempt that runs longer is closed as a fault and the process
 ends, because an engine that hangs cannot be interrupted from within. A beat that the store does not
-answer is missed, never waited for: the next one and the deadline come in time.
+answer is missed, never waited for: the next one and the deadline come in time. No error ends the
+thread, and none keeps a process from its end.
 """
 
 from __future__ import annotations
@@ -107,16 +108,23 @@ class Heart:
                 watch.lost.set()
             except StoreUnavailable as error:
                 log.warning("beat_missed task=%s %s", watch.attempt.key, error)
+            except Exception as error:  # noqa: BLE001 - a defect: the deadline is still to be kept
+                log.warning("beat_failed task=%s %r", watch.attempt.key, error)
 
     def _end(self, attempt: Ended) -> None:
         """Close the attempt as a fault, in the spool if need be, and end the process group."""
         message = "the attempt outlived its deadline; the engine was killed"
-        ended = replace(attempt, kind="deadline", error=message)
         try:
-            send(self._leases, ended)
-        except StoreUnavailable as error:
-            log.warning("deadline task=%s %s", ended.key, error)
-            if self._spool is not None:
-                self._spool.keep(ended)
+            self._close(replace(attempt, kind="deadline", error=message))
+        except Exception as error:  # noqa: BLE001 - whoever reaps the lease counts a loss
+            log.error("deadline task=%s not_spooled %r", attempt.key, error)  # noqa: TRY400
         finally:
             os.killpg(os.getpgrp(), signal.SIGKILL)
+
+    def _close(self, ended: Ended) -> None:
+        try:
+            send(self._leases, ended)
+        except Exception as error:  # noqa: BLE001 - of the store or of ours: it is kept
+            log.warning("deadline task=%s %r", ended.key, error)
+            if self._spool is not None:
+                self._spool.keep(ended)
