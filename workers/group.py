@@ -1,7 +1,8 @@
 """The boards a session was given: which they are, that they are what it asked for, and empty.
 
-It owns the verification through NVML, before anything is loaded. It never sets a power limit,
-never ends a process that is not its own, and takes no label's word for a board.
+It owns the verification, through NVML and of a CPU through /proc, before anything is loaded. It
+never sets a power limit, never ends a process that is not its own, and takes no label's word for a
+board.
 """
 
 from __future__ import annotations
@@ -67,6 +68,16 @@ def verify(
         _require_memory(found[uuid], board)
         if power_limit_w is not None:
             _require_limit(found[uuid], power_limit_w)
+
+
+def verify_cpu(slug: str) -> None:
+    """Raise WrongBoard unless this machine is that `cpu:` board, by its own account.
+
+    It is the one that names the label of a node; a machine with GPUs is no CPU board.
+    """
+    held = sorted({board.slug for board in discover(catalog_slugs())})
+    if held != [slug]:
+        raise WrongBoard(f"{slug} is asked for, this machine holds {' and '.join(held)}")
 
 
 def _require_memory(found: FoundBoard, board: Board) -> None:

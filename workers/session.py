@@ -29,7 +29,7 @@ from workers.attempts import SLACK_S, Attempts
 from workers.boardlock import BoardLock
 from workers.deadline import Timekeeper
 from workers.engines.registry import require_board
-from workers.group import WrongBoard, verify, wait_until_empty
+from workers.group import WrongBoard, verify, verify_cpu, wait_until_empty
 from workers.heart import Heart
 from workers.killpoints import reach
 from workers.process import this_process
@@ -157,7 +157,9 @@ class Session:
         """Open engine and meter on the board the tasks name, in their reality, or refuse."""
         spec = self._job.engine
         claimed = spec.backend == "simulated" and not self._gpu_uuids
-        if not claimed and not spec.board.startswith("cpu:"):
+        if not claimed and spec.board.startswith("cpu:"):
+            verify_cpu(spec.board)
+        elif not claimed:
             verify(self._gpu_uuids, self._job.rig.board, spec.board_count, spec.power_limit_w)
         rig = open_rig(self._job.rig, self._job.engine, self._gpu_uuids)
         stack.callback(rig.meter.shutdown)

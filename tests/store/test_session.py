@@ -9,6 +9,7 @@ import pytest
 
 from campaign.catalogue.catalog import load_catalog
 from db.campaigns import create_campaign, engine_id, enqueue
+from db.errors import EngineFault
 from db.leases import LeasePolicy, Leases
 from db.place import Place
 from db.records import EngineSpec, Reality
@@ -16,6 +17,7 @@ from tests.store.world import ENGINE, ground, task
 from workers import attempts
 from workers.assignment import Assignment, Ending
 from workers.boardlock import BoardLock
+from workers.boards import FoundBoard
 from workers.engines.limits import Limits
 from workers.rig import RigPlan
 from workers.session import Session
@@ -231,6 +233,26 @@ def test_a_session_without_the_board_its_tasks_name_measures_nothing(store, tmp_
     report = run(assignment(store, real, reality=Reality.REAL))
     assert report.ending is Ending.UNFIT
     assert "this session was given no GPU" in report.error
+
+
+def test_a_machine_of_another_cpu_measures_nothing(store, tmp_path, monkeypatch):
+    def opened(*_):
+        raise EngineFault("opened", "the rig was opened")
+
+    monkeypatch.setenv("CAMPAIGN_LOCKS", str(tmp_path))
+    monkeypatch.setattr("workers.group.discover", lambda _: [FoundBoard(slug="cpu:own:2", name="")])
+    monkeypatch.setattr("workers.session.open_rig", opened)
+    real = replace(LLAMA, backend="transformers", board="cpu:other:384")
+    report = run(assignment(store, real, reality=Reality.REAL))
+    assert (report.ending, report.kind) == (Ending.UNFIT, "wrong_board")
+    assert report.error == "cpu:other:384 is asked for, this machine holds cpu:own:2"
+    own = run(assignment(store, replace(real, board="cpu:own:2"), reality=Reality.REAL))
+    assert (own.ending, own.kind) == (Ending.ENGINE_FAILED, "opened")
+
+
+def test_a_simulated_cpu_may_be_any(store):
+    report = run(assignment(store, replace(LLAMA, board="cpu:other:384"), batches=(1,)))
+    assert (report.ending, report.outcomes) == (Ending.DRAINED, {"ok": 1})
 
 
 def test_the_board_lock_keeps_a_second_session_out(tmp_path):
