@@ -6,6 +6,7 @@ store does not.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -46,17 +47,23 @@ class OpenStore:
 
 
 @contextmanager
-def opened(place: Place, *, upgrade: bool = False, patient: bool = False) -> Iterator[OpenStore]:
+def opened(
+    place: Place,
+    *,
+    upgrade: bool = False,
+    patient: bool = False,
+    hurry: threading.Event | None = None,
+) -> Iterator[OpenStore]:
     """Open the store, check its schema (or bring it up to date), and close it at the end.
 
-    A person learns at once that no server answers; a session is `patient` and waits for it. It asks
-    for nothing but single rows.
+    A person learns at once that no server answers; a session is `patient` and waits for it, but not
+    for long while `hurry` is set. It asks for nothing but single rows.
 
     The embedded store is created on first use and is always brought up to date; it stops when
     its last user leaves.
     """
     if place.url is not None:
-        store = Store(place.url, patience_s=place.patience_s, by_key=patient)
+        store = Store(place.url, patience_s=place.patience_s, by_key=patient, hurry=hurry)
         try:
             schema.upgrade(store) if upgrade else schema.check(store, patient=patient)
             yield OpenStore(store=store, url=store.url, reader_url=place.reader_url, embedded=None)
@@ -66,7 +73,7 @@ def opened(place: Place, *, upgrade: bool = False, patient: bool = False) -> Ite
     embedded = EmbeddedPostgres(place.embedded_folder)
     with embedded:
         store = Store(embedded.owner_url(), revive=embedded.ensure, patience_s=place.patience_s,
-                      by_key=patient)  # fmt: skip
+                      by_key=patient, hurry=hurry)  # fmt: skip
         try:
             if upgrade or not schema.is_current(store):
                 schema.upgrade(store)

@@ -112,6 +112,7 @@ class Store:
         revive: Callable[[], None] | None = None,
         patience_s: float = 60.0,
         by_key: bool = False,
+        hurry: threading.Event | None = None,
     ) -> None:
         """Prepare a pool; nothing is opened yet. `patience_s` bounds `retrying`."""
         try:
@@ -128,7 +129,7 @@ class Store:
         self.where = known_as(self.url)
         self._revive = revive
         self.patience_s = patience_s
-        self.hurry = threading.Event()
+        self.hurry = hurry or threading.Event()
         self._waits_for = ""
         self._engine = sa.create_engine(
             parsed,

@@ -73,8 +73,7 @@ class Session:
         job = self._job
         self._allow(job.lock_wait_s + job.empty_wait_s + job.task_deadline_s + SLACK_S)
         try:
-            with opened(job.place, patient=True) as place:
-                place.store.hurry = self._stop
+            with opened(job.place, patient=True, hurry=self._stop) as place:
                 self._hold_board(place.store)
         except StoreUnavailable as error:
             self._ended(Ending.STORE_AWAY, error)

@@ -354,6 +354,17 @@ def test_a_session_that_is_to_stop_does_not_wait_for_the_store(
     assert len(outage.spool.files()) == 1
 
 
+def test_a_session_that_is_to_stop_does_not_wait_for_a_store_that_it_never_saw(
+    outage: Outage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("db.store.HURRY_S", 0.2)
+    made = job(outage.store, patience_s=3600.0)
+    outage.wire.cut()
+    session = Session(replace(made, place=replace(made.place, url=outage.wire.url)), ())
+    session.stop()
+    assert session.run().ending is Ending.STORE_AWAY
+
+
 def test_a_spool_that_cannot_be_written_costs_nothing_if_the_store_comes_back(
     outage: Outage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
