@@ -16,7 +16,8 @@ from db.records import Reality, Weights
 _NUMBERS = (
     "total_params_b, active_params_b, mean_batch, input_tokens, output_tokens, mean_output_tokens,"
     " duration_s, energy_j, energy_j_per_output_token, energy_j_per_request, power_w, ttft_ms,"
-    " itl_ms, energy_j_per_output_token_half_width, energy_estimated_j, power_limit_w"
+    " itl_ms, energy_j_per_output_token_half_width, energy_estimated_j, power_limit_w,"
+    " declared_power_limit_w"
 )
 
 external_rows = Table(
@@ -30,6 +31,7 @@ external_rows = Table(
     integer("line", "line of that file; of Parquet the row"),
     string("catalogue_model", "name of the catalogue's row with its architecture", null=True),
     string("model", "model, a hub id where one exists"),
+    string("model_commit", "hub commit or folder digest of real weights", null=True),
     string("architecture", "dense, moe, or another word", null=True),
     double("total_params_b", "parameters of the model, 10⁹"),
     double("active_params_b", "parameters that one token is multiplied with, 10⁹"),
@@ -41,6 +43,13 @@ external_rows = Table(
     string("dtype", "number format of activations", null=True),
     string("quantization", "how weights are quantized", null=True),
     string("backend", "engine", null=True),
+    string("options", "the engine's flags by their own names, as JSON", null=True),
+    string("mode", "offline, or online: a server's engine", null=True),
+    integer("threads", "CPU threads the engine may compute with", null=True),
+    string("speculation", "how tokens are looked ahead", null=True),
+    integer("speculative_tokens", "tokens that are looked ahead", null=True),
+    string("draft", "model that looks ahead", null=True),
+    double("declared_power_limit_w", "power limit of a GPU that was asked for, watts"),
     integer("batch_size", "requests at a time that were asked for, or the limit", null=True),
     double("mean_batch", "requests computed together, mean"),
     double("input_tokens", "prompt tokens per request, the mean where they differ"),
@@ -82,8 +91,9 @@ external_rows = Table(
     one_of("weights", Weights),
     CheckConstraint(f"least({_NUMBERS}) > 0", name="numbers_are_positive"),
     CheckConstraint(f"greatest({_NUMBERS}) < 'Infinity'", name="numbers_are_finite"),
-    CheckConstraint("least(gpus, tensor_parallel, expert_parallel, data_parallel, batch_size,"
-                    " requests, repeats) > 0 and least(warmup_batches, replicate) >= 0",
+    CheckConstraint("least(gpus, tensor_parallel, expert_parallel, data_parallel, threads,"
+                    " speculative_tokens, batch_size, requests, repeats) > 0"
+                    " and least(warmup_batches, replicate) >= 0",
                     name="counts"),
     CheckConstraint("num_nonnulls(energy_j, energy_j_per_output_token, energy_j_per_request) > 0"
                     " or reasons is not null", name="missing_has_reason"),

@@ -324,14 +324,17 @@ select *
 -- name: evidence
 -- Own measurements and imported rows side by side, in the columns of import and export. Imported
 -- ones are external whatever they were called there, which is origin_reality; their source is never
--- null. Filter by reality before comparing. Own rows have their config in place of parameters.
+-- null. Filter by reality before comparing. Own rows have their config in place of parameters; the
+-- power limit that was asked for stands beside the one that was read.
 create view evidence as
-select m.attempt_id as row_id, m.model, null::text as architecture,
+select m.attempt_id as row_id, m.model, m.model_commit, null::text as architecture,
        null::float8 as total_params_b, null::float8 as active_params_b, e.architecture as config,
        null::text as catalogue_model, m.board, m.board_count as gpus, m.tensor_parallel,
        case when e.options ->> 'enable_expert_parallel' = 'true' then m.tensor_parallel else 1 end
            as expert_parallel,
-       1 as data_parallel, m.dtype, m.quantization, m.backend, m.batch_size,
+       1 as data_parallel, m.dtype, m.quantization, m.backend,
+       nullif(m.options, '{}')::text as options, m.mode, m.threads, m.speculation,
+       m.speculative_tokens, m.draft, m.power_limit_w as declared_power_limit_w, m.batch_size,
        nullif(m.running_mean, 0) as mean_batch,
        case when m.lengths = 'fixed' then m.input_tokens
             else nullif(m.input_tokens_total, 0)::float8 / nullif(m.requests, 0) end as input_tokens,
@@ -366,9 +369,10 @@ select m.attempt_id as row_id, m.model, null::text as architecture,
   join engines e on e.id = m.engine_id
   join sessions s on s.id = m.session_id
  union all
-select id, model, architecture, total_params_b, active_params_b, null, catalogue_model, board, gpus,
-       tensor_parallel, expert_parallel, data_parallel, dtype, quantization, backend, batch_size,
-       mean_batch, input_tokens, output_tokens, mean_output_tokens, requests, duration_s, energy_j,
+select id, model, model_commit, architecture, total_params_b, active_params_b, null,
+       catalogue_model, board, gpus, tensor_parallel, expert_parallel, data_parallel, dtype,
+       quantization, backend, options, mode, threads, speculation, speculative_tokens, draft,
+       declared_power_limit_w, batch_size, mean_batch, input_tokens, output_tokens, mean_output_tokens, requests, duration_s, energy_j,
        energy_j_per_output_token, energy_j_per_request, power_w, ttft_ms, itl_ms, workload, weights,
        'external', origin_reality, source, origin_source, '{}', campaign, reasons, energy_method,
        energy_j_per_output_token_half_width, energy_estimated_j, estimate_method, backend_version,

@@ -12,7 +12,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import isfinite, isnan
 
+from campaign.analysis.setups import NONE, Setup, names, said
 from db.errors import ConfigError
+from db.records import Reality
 
 Record = Mapping[str, object]
 
@@ -23,49 +25,6 @@ LENGTHS_AND_BATCH = re.compile(r"^\d+→\d+ x\d+\b")
 MOST_DIFFERENT = 10.0
 #: Joules per token of one regime that lie further apart are in different units.
 MOST_APART = 1000.0
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Setup:
-    """What rows must share to be compared by their lengths alone; None where a row says nothing.
-
-    `catalogue_model` is the name that the catalogue knows its architecture by;
-    `conditions` is what a workload says beyond lengths and batch: arrivals, requests, a data set.
-    `also` are further columns that tell rows apart, with their values.
-    """
-
-    model: str
-    board: str
-    catalogue_model: str | None = None
-    backend: str | None = None
-    gpus: int | None = None
-    tensor_parallel: int | None = None
-    expert_parallel: int | None = None
-    data_parallel: int | None = None
-    dtype: str | None = None
-    quantization: str | None = None
-    backend_version: str | None = None
-    weights: str | None = None
-    reality: str | None = None
-    source: str | None = None
-    conditions: str | None = None
-    also: tuple[tuple[str, str], ...] = ()
-
-    @property
-    def label(self) -> str:
-        """Short text for people: what differs from the plain case, too."""
-        words = [self.backend or "", self.backend_version or "", self.model]
-        words += [self.quantization or "", "random weights" if self.weights == "random" else ""]
-        parallel = {
-            "tp": self.tensor_parallel,
-            "ep": self.expert_parallel,
-            "dp": self.data_parallel,
-        }
-        words += [f"{name}{count}" for name, count in parallel.items() if count and count > 1]
-        boards = f"{self.gpus} x {self.board}" if self.gpus and self.gpus > 1 else self.board
-        words += ["on", boards, self.conditions or ""]
-        words += [f"{name}={value}" for name, value in self.also]
-        return " ".join(word for word in words if word)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -115,14 +74,37 @@ def by_regime(samples: Samples) -> dict[tuple[Setup, int | None], list[Sample]]:
     regimes: dict[tuple[Setup, int | None], list[Sample]] = {}
     for sample in samples.usable:
         regimes.setdefault((sample.setup, sample.batch_size), []).append(sample)
+    named = names(setup for setup, _ in regimes)
     for (setup, batch), members in regimes.items():
         each = [s.energy_j / (s.input_tokens + s.output_tokens) for s in members]
         if max(each) >= MOST_APART * min(each):
             raise ConfigError(
-                f"{setup.label}, batch {batch}: joules per token from {min(each):.3g} to "
+                f"{named[setup]}, batch {batch}: joules per token from {min(each):.3g} to "
                 f"{max(each):.3g}; that far apart they are in mixed units, give all in joules"
             )
     return regimes
+
+
+def only(samples: Samples, asked: Sequence[str]) -> Samples:
+    """Return the samples of the set-ups asked for: ``name=value,value`` as in their names, or none.
+
+    Raises ConfigError for a name that no set-up has, and where nothing is left.
+    """
+    usable = samples.usable
+    for text in asked:
+        name, _, values = text.partition("=")
+        there = {one.setup: said(one.setup) for one in usable}
+        if not values or not any(name in words for words in there.values()):
+            known = ", ".join(dict.fromkeys(word for words in there.values() for word in words))
+            raise ConfigError(f"--only {text}: write NAME=VALUE,... of one of {known}")
+        kept = values.split(",")
+        levels = {str(words.get(name, NONE)) for words in there.values()}
+        usable = tuple(s for s in usable if str(there[s.setup].get(name, NONE)) in kept)
+        if not usable:
+            raise ConfigError(f"--only {text}: of {name} there is {', '.join(sorted(levels))}")
+    left = len(samples.usable) - len(usable)
+    dropped = {**samples.dropped, **({"not_asked_for": left} if left else {})}
+    return Samples(usable=usable, rows=samples.rows, dropped=dropped)
 
 
 def _sample(record: Record, row: int, also: Sequence[str]) -> Sample | str:
@@ -141,15 +123,23 @@ def _sample(record: Record, row: int, also: Sequence[str]) -> Sample | str:
     energy_j = _energy(record, outputs, row)
     if energy_j is None:
         return "no_energy"
+    reality, origin = _text(record, "reality"), _text(record, "origin_reality")
     setup = Setup(
         model=model, board=board, catalogue_model=_text(record, "catalogue_model"),
-        backend=_text(record, "backend"),
+        model_commit=_text(record, "model_commit"), backend=_text(record, "backend"),
         gpus=_count(record, "gpus", row), tensor_parallel=_count(record, "tensor_parallel", row),
         expert_parallel=_count(record, "expert_parallel", row),
         data_parallel=_count(record, "data_parallel", row), dtype=_text(record, "dtype"),
-        quantization=_text(record, "quantization"),
+        quantization=_text(record, "quantization"), options=_text(record, "options"),
+        mode=_text(record, "mode"), threads=_count(record, "threads", row),
+        speculation=_text(record, "speculation"),
+        speculative_tokens=_count(record, "speculative_tokens", row),
+        draft=_text(record, "draft"),
+        declared_power_limit_w=_positive(record, "declared_power_limit_w", row),
         backend_version=_text(record, "backend_version"), weights=_text(record, "weights"),
-        reality=_text(record, "reality"), source=_text(record, "source"),
+        protocol=_text(record, "protocol"), reality=reality,
+        origin_reality=origin if reality == Reality.EXTERNAL != origin else None,
+        source=_text(record, "source"),
         conditions=LENGTHS_AND_BATCH.sub("", workload).strip() or None,
         also=tuple((name, _text(record, name) or "") for name in also),
     )  # fmt: skip

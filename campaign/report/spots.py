@@ -11,8 +11,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from shlex import quote
 from typing import Any
 
-from campaign.analysis.per_request import Sample, Samples, Setup, by_regime, samples_of
+from campaign.analysis.per_request import Sample, Samples, by_regime, samples_of
 from campaign.analysis.rows import catalogue_names
+from campaign.analysis.setups import Setup
 from campaign.analysis.sweet_spots.optimum import Optimum, worded
 from campaign.analysis.sweet_spots.spot import SweetSpots, lacking, sweet_spots
 from campaign.catalogue.catalog import Catalog

@@ -1,8 +1,9 @@
 -- Own rows in the columns of an export that a fit by lengths reads: set-up, lengths, joules
-select model, board, gpus, tensor_parallel, expert_parallel, data_parallel, dtype, quantization,
-       backend, backend_version, batch_size, input_tokens, output_tokens, mean_output_tokens,
-       requests, energy_j, energy_j_per_output_token, energy_j_per_request, workload, weights,
-       reality, source
+select model, model_commit, board, gpus, tensor_parallel, expert_parallel, data_parallel, dtype,
+       quantization, backend, options, mode, threads, speculation, speculative_tokens, draft,
+       declared_power_limit_w, backend_version, batch_size, input_tokens, output_tokens,
+       mean_output_tokens, requests, energy_j, energy_j_per_output_token, energy_j_per_request,
+       workload, weights, protocol, reality, source
   from evidence
  where source is null
    and ((select coalesce(current_setting('campaign.name', true), '') = '')

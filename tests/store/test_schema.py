@@ -269,6 +269,29 @@ def test_sums_of_an_older_store_are_made_anew_with_what_they_measured(bare: Stor
     assert asked(bare, "select * from summaries except select * from sums") == []
 
 
+def test_evidence_of_an_older_store_says_of_its_engines_what_it_did_not(bare: Store) -> None:
+    numbers = json.dumps({name: getattr(PROTOCOL, name) for name in PROTOCOL_FIELDS})
+    with bare.begin() as connection:
+        command.upgrade(schema._alembic(connection), "0011")
+        connection.exec_driver_sql("alter table windows disable trigger windows_summed_insert")
+        for statement in OLD_ROWS.replace("{numbers}", numbers).split(";"):
+            connection.exec_driver_sql(statement)
+        connection.exec_driver_sql(
+            """update engines set options = '{"enforce_eager": true}', power_limit_w = 200"""
+        )
+        connection.exec_driver_sql(
+            "insert into external_rows (digest, source, file_sha256, line, model, board, energy_j)"
+            " values ('d', 's', 'f', 1, 'm', 'a100', 5)"
+        )
+        connection.exec_driver_sql("create view evidence as select 1 as row_id")
+    assert not schema.is_current(bare)
+    schema.upgrade(bare)
+    own, theirs = asked(bare, "select * from evidence order by source nulls first")
+    assert (own["options"], own["declared_power_limit_w"]) == ('{"enforce_eager": true}', 200)
+    assert (own["mode"], own["power_limit_w"], own["speculation"]) == ("offline", None, None)
+    assert (theirs["energy_j"], theirs["options"], theirs["mode"]) == (5, None, None)
+
+
 def test_views_of_other_people_are_never_dropped(bare: Store) -> None:
     schema.upgrade(bare)
     with bare.begin() as connection:

@@ -247,7 +247,7 @@ ignore: [note]
 MAPPINGS = {
     "no YAML": ("a: [", "is not YAML"),
     "another key": ("column: {}", "nothing else"),
-    "an unknown column": ("columns: {modle: a}", "did you mean model"),
+    "an unknown column": ("columns: {modle: a}", "did you mean mode or model"),
     "nothing": ("columns: {model: {}}", "is a column's name, or"),
     "both": ("columns: {model: {is: a, from: b}}", "either `from`"),
     "a factor of text": ("columns: {energy_j: {from: a, factor: x}}", "not a number above zero"),

@@ -10,7 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from campaign.analysis.per_request import Sample, Samples, Setup, samples_of
+from campaign.analysis.per_request import Sample, Samples, samples_of
+from campaign.analysis.setups import Setup
 from campaign.analysis.sweet_spots.first_principles import Known, known
 from campaign.analysis.workloads.answer import answer, measured
 from campaign.analysis.workloads.energies import ComputedEnergies, Fitting, MeasuredEnergies
@@ -266,7 +267,7 @@ def test_requests_as_long_as_their_bin_replay_to_the_ceiling_in_whole_batches() 
 
 def test_a_short_trace_replays_between_its_interpolation_and_its_ceiling() -> None:
     trace = read_trace(DATA / "azure_2023_conv_30.csv")
-    found = validated(SETUP, trace, Edges(), CATALOG, 30, 1024)
+    found = validated("it", SETUP, trace, Edges(), CATALOG, 30, 1024)
     estimate, replay = found.estimate, found.replay
     assert replay.requests == estimate.covered.requests == 30
     assert estimate.interpolated_j < replay.grouped_j < 1.06 * estimate.ceiling_whole_j

@@ -14,7 +14,8 @@ from math import nan
 
 import numpy as np
 
-from campaign.analysis.per_request import Sample, Setup
+from campaign.analysis.per_request import Sample
+from campaign.analysis.setups import Setup
 from campaign.analysis.sweet_spots.forms import LINEAR, SIX, Floats, Form, fit, mape
 from campaign.analysis.sweet_spots.holdout import errors
 from campaign.analysis.sweet_spots.optimum import per_output_token

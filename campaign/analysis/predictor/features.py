@@ -1,8 +1,8 @@
 """The features that regressors learn from: those of 2511.05597's Table V, and those it left out.
 
 Owns their names, groups and formulas. Reads a point and nothing that was measured. Of Table V the
-eager flag and the activation function are missing: no column of evidence says the first, and the
-second is told by whether the MLP is gated.
+eager flag and the activation function are missing: only rows of our own say the first, among their
+options, and the second is told by whether the MLP is gated.
 """
 
 from __future__ import annotations

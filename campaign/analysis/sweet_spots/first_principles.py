@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from campaign.analysis.per_request import Setup
+from campaign.analysis.setups import Setup
 from campaign.analysis.sweet_spots.forms import Floats, Form
 from campaign.catalogue.catalog import Catalog
 from db.errors import ConfigError
@@ -55,8 +55,12 @@ def known(setup: Setup, catalog: Catalog) -> Known | str:
         quantization=setup.quantization,
         tensor_parallel=setup.tensor_parallel or gpus,
     )
-    remark = None if told else f"backend {setup.backend or 'unknown'}: computed as {BACKENDS[0]}"
-    return Known(engine=engine, board=board, shape=shape, remark=remark)
+    remarks = [] if told else [f"backend {setup.backend or 'unknown'}: computed as {BACKENDS[0]}"]
+    if setup.speculation is not None:
+        remarks.append(f"speculation {setup.speculation}: computed without")
+    if setup.declared_power_limit_w is not None:
+        remarks.append(f"limit of {setup.declared_power_limit_w:g} W: computed without")
+    return Known(engine=engine, board=board, shape=shape, remark="; ".join(remarks) or None)
 
 
 def roofline_j(one: Known, batch: int, n_in: Floats, n_out: Floats) -> Floats | None:

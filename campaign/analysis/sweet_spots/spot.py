@@ -10,7 +10,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from campaign.analysis.per_request import Sample, Samples, Setup, by_regime
+from campaign.analysis.per_request import Sample, Samples, by_regime
+from campaign.analysis.setups import Setup, names
 from campaign.analysis.sweet_spots.first_principles import flops_form, known
 from campaign.analysis.sweet_spots.forms import FLOPS, LINEAR, SIX, Floats, Form, fit
 from campaign.analysis.sweet_spots.grid import Cell, cells_of
@@ -44,8 +45,9 @@ class Fitted:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SweetSpot:
-    """What one set-up and batch says. Energies are joules of one request."""
+    """What one set-up and batch says. Energies are joules of one request; `label` names it."""
 
+    label: str
     setup: Setup
     batch_size: int | None
     rows: int
@@ -58,11 +60,6 @@ class SweetSpot:
     worst_over_best: float
     architecture: FromArchitecture | None
     without_architecture: str | None
-
-    @property
-    def label(self) -> str:
-        """Short text for people."""
-        return f"{self.setup.label}, batch {self.batch_size or 'unknown'}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,12 +77,15 @@ def sweet_spots(
 ) -> SweetSpots:
     """Return the sweet spot of every regime. Raises ConfigError where none has one."""
     spots, skipped = [], {}
-    for (setup, batch), members in by_regime(samples).items():
+    regimes = by_regime(samples)
+    named = names(setup for setup, _ in regimes)
+    for (setup, batch), members in regimes.items():
+        label = f"{named[setup]}, batch {batch or 'unknown'}"
         why = lacking(members)
         if why is None:
-            spots.append(_spot(setup, batch, members, catalog, draws=draws, seed=seed))
+            spots.append(_spot(label, members, catalog, draws=draws, seed=seed))
         else:
-            skipped[f"{setup.label}, batch {batch or 'unknown'}"] = why
+            skipped[label] = why
     if not spots:
         label, why = next(iter(skipped.items()))
         more = f"; and {len(skipped) - 1} more like it" if len(skipped) > 1 else ""
@@ -116,14 +116,10 @@ def _arrays(members: Sequence[Sample]) -> tuple[Floats, Floats, Floats]:
 
 
 def _spot(
-    setup: Setup,
-    batch: int | None,
-    members: Sequence[Sample],
-    catalog: Catalog,
-    *,
-    draws: int,
-    seed: int,
+    label: str, members: Sequence[Sample], catalog: Catalog, *, draws: int, seed: int
 ) -> SweetSpot:
+    """Return what the rows of one set-up and batch say."""
+    setup, batch = members[0].setup, members[0].batch_size
     n_in, n_out, energy_j = _arrays(members)
     one = known(setup, catalog)
     flops = FLOPS if isinstance(one, str) else flops_form(one.shape)
@@ -137,6 +133,7 @@ def _spot(
     each = [cell.joules_per_output_token for cell in cells]
     apart = from_architecture(one, batch, (n_in, n_out), energy_j)
     return SweetSpot(
+        label=label,
         setup=setup,
         batch_size=batch,
         rows=len(members),

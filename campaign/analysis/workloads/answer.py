@@ -10,7 +10,8 @@ from dataclasses import dataclass, fields
 
 import numpy as np
 
-from campaign.analysis.per_request import Sample, Samples, Setup, by_regime
+from campaign.analysis.per_request import Sample, Samples, by_regime
+from campaign.analysis.setups import Setup, names
 from campaign.analysis.sweet_spots.first_principles import Known, known
 from campaign.analysis.workloads.energies import Energies, Fitting, MeasuredEnergies
 from campaign.analysis.workloads.estimated import Estimate, estimate_of, has_joules
@@ -111,16 +112,17 @@ def _fitting(setup: Setup, catalog: Catalog, most: int) -> Fitting:
 
 def answer(binned: Binned, edges: Edges, energies: Sequence[Energies], catalog: Catalog) -> Answer:
     """Return what the trace costs on every set-up. Raises ConfigError where none has joules."""
-    covers = {one.setup.label: has_joules(binned, edges, one) for one in energies}
-    used = [one for one in energies if covers[one.setup.label].any()]
+    named = names(one.setup for one in energies)
+    covers = {one.setup: has_joules(binned, edges, one) for one in energies}
+    used = [one for one in energies if covers[one.setup].any()]
     if not used:
         raise ConfigError(_nothing(edges, energies))
-    shared = np.logical_and.reduce([covers[one.setup.label] for one in used])
+    shared = np.logical_and.reduce([covers[one.setup] for one in used])
     if not shared.any():
-        labels = "; ".join(one.setup.label for one in used)
+        labels = "; ".join(named[one.setup] for one in used)
         raise ConfigError(
             f"no request is in a bin that all of these have joules for: {labels}; name fewer with "
-            "--model, --board and --backend"
+            "--model, --board, --backend and --only"
         )
     estimates = [estimate_of(binned, edges, one, shared) for one in used]
     joules = [Joules.of(one) for one in estimates]
@@ -129,14 +131,14 @@ def answer(binned: Binned, edges: Edges, energies: Sequence[Energies], catalog: 
         requests=binned.traffic.requests,
         compared=estimates[0].covered.requests,
         costed=tuple(
-            _costed(one, estimate, edges, catalog, joules[costliest])
+            _costed(named[one.setup], one, estimate, edges, catalog, joules[costliest])
             for one, estimate in zip(used, estimates, strict=True)
         ),
-        baseline=used[costliest].setup.label,
+        baseline=named[used[costliest].setup],
         unused={
-            one.setup.label: "no row has the lengths of a bin"
-            for one in energies
-            if one not in used
+            named[setup]: "no row has the lengths of a bin"
+            for setup, covered in covers.items()
+            if not covered.any()
         },
     )
 
@@ -144,7 +146,7 @@ def answer(binned: Binned, edges: Edges, energies: Sequence[Energies], catalog: 
 def _nothing(edges: Edges, energies: Sequence[Energies]) -> str:
     """Return in one line why no set-up has joules for any request."""
     if any(one.how == "roofline" for one in energies):
-        labels = "; ".join(one.setup.label for one in energies)
+        labels = "; ".join(names(one.setup for one in energies).values())
         return f"{labels}: not one request of the trace fits: more --gpus or another --board"
     sides = (",".join(map(str, side)) for side in (edges.inputs, edges.outputs))
     return (
@@ -154,7 +156,12 @@ def _nothing(edges: Edges, energies: Sequence[Energies]) -> str:
 
 
 def _costed(
-    energies: Energies, estimate: Estimate, edges: Edges, catalog: Catalog, costliest: Joules
+    label: str,
+    energies: Energies,
+    estimate: Estimate,
+    edges: Edges,
+    catalog: Catalog,
+    costliest: Joules,
 ) -> Costed:
     setup, one = energies.setup, known(energies.setup, catalog)
     found: tuple[Ideal, ...] | str = one if isinstance(one, str) else ()
@@ -169,7 +176,7 @@ def _costed(
     bound = [e for e in excesses if (e.ideal.peak, e.ideal.convention) == BOUND]
     joules = Joules.of(estimate)
     return Costed(
-        label=setup.label,
+        label=label,
         how=energies.how,
         reality=setup.reality,
         joules=joules,

@@ -10,7 +10,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from campaign.analysis.per_request import Sample, Setup
+from campaign.analysis.per_request import Sample
+from campaign.analysis.setups import Setup
 from campaign.analysis.sweet_spots.first_principles import Known
 from db.records import Workload
 from workers.costs.cost import estimate, numbers_of, usable_bytes

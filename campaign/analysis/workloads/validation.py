@@ -11,7 +11,7 @@ from itertools import islice
 
 import numpy as np
 
-from campaign.analysis.per_request import Setup
+from campaign.analysis.setups import Setup
 from campaign.analysis.sweet_spots.first_principles import known
 from campaign.analysis.workloads.energies import ComputedEnergies, Fitting
 from campaign.analysis.workloads.estimated import Estimate, estimate_of
@@ -32,17 +32,23 @@ class Validation:
 
 
 def validated(
-    setup: Setup, trace: Trace, edges: Edges, catalog: Catalog, requests: int, most: int
+    label: str,
+    setup: Setup,
+    trace: Trace,
+    edges: Edges,
+    catalog: Catalog,
+    requests: int,
+    most: int,
 ) -> Validation:
     """Return both sides for the first requests that a bin holds. Raises ConfigError."""
     one = known(setup, catalog)
     if isinstance(one, str):
-        raise ConfigError(f"replay: {setup.label}: {one}")
+        raise ConfigError(f"replay: {label}: {one}")
     fits = Fitting(known=one, most=most)
     pairs = first_pairs(trace, edges, requests)
     held = binned(_counted(pairs), edges)
     return Validation(
-        label=setup.label,
+        label=label,
         estimate=estimate_of(held, edges, ComputedEnergies(setup=setup, fits=fits)),
         replay=replayed(pairs, edges, fits),
     )

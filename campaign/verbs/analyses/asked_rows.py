@@ -1,7 +1,8 @@
 """Where an analysis gets its rows: a file, an imported source, or a campaign of the store.
 
 Owns these options, that exactly one of them is given, and for analyses of lengths what keeps rows
-apart and how what was left out is said. Never writes to the store.
+apart and how what was left out is said. Measured and simulated rows come together where both are
+asked for, and not otherwise. Never writes to the store.
 """
 
 from __future__ import annotations
@@ -10,8 +11,9 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from campaign.analysis.columns import BY_NAME
-from campaign.analysis.per_request import Samples, samples_of
+from campaign.analysis.columns import BY_NAME, ENERGIES, ORIGIN_REALITY
+from campaign.analysis.per_request import Samples, only, samples_of
+from campaign.analysis.realities import CHOICES, chosen, kind_of
 from campaign.analysis.rows import read_rows, stored_rows
 from campaign.configuration.reader import nearest
 from campaign.storeroom import existing, place, split
@@ -31,10 +33,27 @@ def add_rows(parser: argparse.ArgumentParser) -> None:
         "--source", metavar="NAME", help="an imported source of the store; * is all"
     )
     parser.add_argument("--campaign", metavar="NAME", help="a campaign of the store")
+    parser.add_argument("--reality", action="append", choices=CHOICES,
+                        help="only these rows; may be given more than once (default: no simulated "
+                             "ones beside measured ones)")  # fmt: skip
 
 
 def rows_asked(args: argparse.Namespace) -> DataFrame:
-    """Return the rows that the options name. ConfigError unless they name one place."""
+    """Return the rows that the options name. ConfigError unless they name one place.
+
+    Says in a line where simulated ones were left out.
+    """
+    frame = _rows(args)
+    pairs = zip(frame["reality"], frame[ORIGIN_REALITY], strict=True)
+    kinds = [kind_of(*(word if isinstance(word, str) else None for word in pair)) for pair in pairs]
+    says = frame[list(ENERGIES)].notna().any(axis=1).tolist()
+    taken, left_out = chosen(kinds, says, args.reality)
+    if left_out is not None:
+        say(left_out)
+    return frame[taken].reset_index(drop=True)
+
+
+def _rows(args: argparse.Namespace) -> DataFrame:
     words, overrides = split(args.overrides)
     if words:
         raise ConfigError(f"{words[0]}: no such option; rows are named by --rows, --source or "
@@ -57,6 +76,9 @@ def add_length_arguments(parser: argparse.ArgumentParser) -> None:
     add_rows(parser)
     parser.add_argument("--by", metavar="COLUMN,...", default="",
                         help="further columns that keep rows apart")  # fmt: skip
+    parser.add_argument("--only", metavar="NAME=VALUE,...", action="append", default=[],
+                        help="set-ups with these values of a column or an option; again for "
+                             "another")  # fmt: skip
 
 
 def is_asked(args: argparse.Namespace) -> bool:
@@ -71,7 +93,7 @@ def samples_asked(args: argparse.Namespace) -> Samples:
     if not len(frame):
         raise ConfigError(f"{args.source or args.campaign}: no rows yet")
     plain = frame.astype(object).where(frame.notna(), None)
-    return samples_of(plain.to_dict("records"), also)
+    return only(samples_of(plain.to_dict("records"), also), args.only)
 
 
 def say_dropped(samples: Samples) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from campaign.analysis.setups import names
 from campaign.analysis.workloads.answer import answer
 from campaign.analysis.workloads.traffic import READINGS, Binned, Edges, Traffic, binned, traffic_of
 from campaign.analysis.workloads.validation import validated
@@ -56,8 +57,8 @@ def main(args: argparse.Namespace) -> int:
     found = answer(held, edges, energies, catalog)
     readings = {"asked": held, **_both_readings(traffic)}
     replays = [
-        validated(one.setup, trace, edges, catalog, args.replay, args.most_batch)
-        for one in energies
+        validated(label, setup, trace, edges, catalog, args.replay, args.most_batch)
+        for setup, label in names(one.setup for one in energies).items()
         if args.replay
     ]
     if args.grid is not None:

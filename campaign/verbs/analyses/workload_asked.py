@@ -10,7 +10,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from campaign.analysis.per_request import Samples, Setup
+from campaign.analysis.per_request import Samples
+from campaign.analysis.setups import Setup, names
 from campaign.analysis.sweet_spots.first_principles import known, roofline_j
 from campaign.analysis.workloads.answer import measured
 from campaign.analysis.workloads.energies import (
@@ -97,7 +98,7 @@ def of_rows(
     if not energies:
         raise ConfigError(f"no row has a batch_size of {args.most_batch} or less")
     if not kept:
-        there = "; ".join(one.setup.label for one in energies)
+        there = "; ".join(names(one.setup for one in energies).values())
         raise ConfigError(f"--model, --board and --backend leave none of: {there}")
     return kept
 
