@@ -31,7 +31,8 @@ class Estimate:
     What is not known is None, and `reason` says why; beside numbers it says what to know of them.
     `fits` is None where the model's shape is not described. Bytes, watts and joules are those of
     the whole group, and seconds those of the whole batch. `source` is ``physics``, or
-    ``calibrated`` where `measured_rows` of a store corrected it.
+    ``calibrated`` where `measured_rows` of a store corrected the seconds; `measured_energy_rows` of
+    them corrected the joules, which without one are those of the physics.
     """
 
     fits: bool | None = None
@@ -45,6 +46,7 @@ class Estimate:
     tokens_per_s: float | None = None
     source: str = "physics"
     measured_rows: int = 0
+    measured_energy_rows: int = 0
     reason: str | None = None
 
 
@@ -66,10 +68,10 @@ def estimated(asked: Asked, correction: Correction = AS_COMPUTED) -> Estimate:
         no_rates = f"{board.slug}: its memory bandwidth and FLOP/s are not in the catalogue"
         reason = unknown(engine) or no_rates
         return Estimate(fits=True, memory_bytes=memory_bytes, reason=reason)
-    return _told(asked, corrected_cost(cost, correction), memory_bytes, correction.rows)
+    return _told(asked, corrected_cost(cost, correction), memory_bytes, correction)
 
 
-def _told(asked: Asked, cost: Cost, memory_bytes: int, rows: int) -> Estimate:
+def _told(asked: Asked, cost: Cost, memory_bytes: int, correction: Correction) -> Estimate:
     load, seconds, energy_j = asked.workload, cost.e2e_s, cost.energy_j
     each_wh = None if energy_j is None else energy_j / WATT_HOUR_J / load.batch_size
     return Estimate(
@@ -82,17 +84,20 @@ def _told(asked: Asked, cost: Cost, memory_bytes: int, rows: int) -> Estimate:
         energy_j=energy_j,
         energy_wh_per_request=each_wh,
         tokens_per_s=load.batch_size * load.output_tokens / seconds if seconds else None,
-        source="calibrated" if rows else "physics",
-        measured_rows=rows,
-        reason=_remark(cost, asked),
+        source="calibrated" if correction.rows else "physics",
+        measured_rows=correction.rows,
+        measured_energy_rows=correction.energy_rows,
+        reason=_remark(cost, asked, correction),
     )
 
 
-def _remark(cost: Cost, asked: Asked) -> str | None:
+def _remark(cost: Cost, asked: Asked, correction: Correction) -> str | None:
     """Return what a reader of the numbers should know; None if there is nothing."""
     remarks, batch = [], asked.workload.batch_size
     if cost.energy_j is None:
         remarks.append(f"{asked.board.slug}: its TDP or idle power is not known")
+    elif correction.rows and not correction.energy_rows:
+        remarks.append("joules are not calibrated: no measured row has any")
     if cost.running < batch:
         remarks.append(f"memory holds {cost.running} of {batch} requests at a time")
     if (assumed := assumption(asked.engine)) is not None:

@@ -16,6 +16,8 @@ import pytest
 from campaign import cli
 from campaign.catalogue.catalog import load_catalog
 from campaign.configuration.overrides import parse
+from campaign.forecast.asked import Asked
+from campaign.forecast.estimated import estimated
 from campaign.verbs.estimate import OPTION_OF, add_arguments
 from db.costs import MeasuredCost
 from db.records import Board, EngineSpec, ModelSpec, Weights, Workload
@@ -489,6 +491,19 @@ def test_a_row_without_joules_corrects_seconds_alone() -> None:
     found = calibrated(*[measured(2.0, None)] * 4)
     assert found.seconds > 1.3
     assert found.joules == 1.0
+    assert (found.rows, found.energy_rows) == (4, 0)
+    assert calibrated(measured(2.0, None), measured(2.0, 3.0)).energy_rows == 1
+
+
+def test_an_estimate_says_how_many_rows_its_joules_rest_on() -> None:
+    question = Asked(engine=engine(), workload=load(), board=A100,
+                     shape=shape_of(LLAMA_8B.name, LLAMA_8B.architecture))  # fmt: skip
+    timed = estimated(question, calibrated(*[measured(2.0, None)] * 4))
+    assert (timed.source, timed.measured_rows, timed.measured_energy_rows) == ("calibrated", 4, 0)
+    assert "joules are not calibrated" in (timed.reason or "")
+    metered = estimated(question, calibrated(measured(2.0, None), measured(2.0, 3.0)))
+    assert (metered.measured_rows, metered.measured_energy_rows) == (2, 1)
+    assert metered.reason is None
 
 
 def test_a_row_of_an_unknown_shape_counts_for_nothing() -> None:
@@ -506,7 +521,8 @@ def test_a_correction_multiplies_seconds_and_joules() -> None:
 
 KEYS = {
     "fits", "memory_bytes", "seconds", "prefill_seconds", "decode_seconds", "power_w", "energy_j",
-    "energy_wh_per_request", "tokens_per_s", "source", "measured_rows", "reason",
+    "energy_wh_per_request", "tokens_per_s", "source", "measured_rows",
+    "measured_energy_rows", "reason",
 }  # fmt: skip
 
 

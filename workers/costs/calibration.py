@@ -27,11 +27,15 @@ HALF_TRUSTED_ROWS = 4
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Correction:
-    """Factors on estimated seconds and joules, and the measurements that they rest on."""
+    """Factors on estimated seconds and joules, and the measurements that they rest on.
+
+    `rows` were timed; of `energy_rows` there are joules, too.
+    """
 
     seconds: float = 1.0
     joules: float = 1.0
     rows: int = 0
+    energy_rows: int = 0
 
 
 AS_COMPUTED = Correction()
@@ -61,6 +65,7 @@ def corrections(
             seconds=_shrunk(ratios),
             joules=_shrunk(joules[where]) if joules[where] else 1.0,
             rows=len(ratios),
+            energy_rows=len(joules[where]),
         )
         for where, ratios in seconds.items()
     }
