@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from campaign.analysis.columns import BY_NAME
+from campaign.analysis.factorial.runs import FIELDS, SAME
 from campaign.analysis.per_request import by_regime, samples_of
 from campaign.analysis.rows import records, stored_rows
 from campaign.analysis.setups import names
@@ -187,3 +188,45 @@ def test_a_predictor_learns_from_measured_rows_where_there_are_any(
     assert "1 rows with energy" in said
     assert main([*words, "--reality", "simulated"]) == 2
     assert "all rows are of meta-llama/Llama-3.1-8B" in capsys.readouterr().err
+
+
+# ---- interactions ----------------------------------------------------------------------------
+
+
+def test_whatever_a_campaign_can_vary_is_a_factor_or_refused(store: Store) -> None:
+    varied = set(columns(store, "configurations")) - NUMBERS - {"options", "workload"}
+    assert varied <= {*FIELDS, *SAME}
+
+
+def test_how_many_requests_were_asked_for_is_a_factor(
+    store: Store, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Only one of the two: pooled, batch 64 would save 51 % instead of 60."""
+    insert(store, "mine", [
+        row(replace(BASE, quantization=fmt), 100, 100, batch, joules, arrival="at_once",
+            requests=requests)
+        for fmt, less in ((None, 1.0), ("fp8", 0.5))
+        for batch, requests, joules in ((8, 64, 100 * less), (64, 64, 40 * less),
+                                        (8, 1024, 50 * less), (64, 1024, 20 * less))
+    ])  # fmt: skip
+    found, _ = asked(store, capsys, "interactions")
+    ratios = {tuple(one["effect"]): one["ratio"] for one in found["effects"]}
+    assert ratios["requests_asked",] == pytest.approx(0.5)
+    assert ratios["batch_size",] == pytest.approx(0.4)
+    found, _ = asked(store, capsys, "interactions", "--only", "requests_asked=64")
+    assert {one["name"] for one in found["factors"]} == {"quantization", "batch_size"}
+
+
+def test_interactions_are_of_the_rows_asked_for(
+    store: Store, capsys: pytest.CaptureFixture[str]
+) -> None:
+    made = [row(replace(BASE, quantization=fmt), 100, 100, batch, joules)
+            for fmt, batch, joules in ((None, 8, 100.0), (None, 64, 50.0), ("fp8", 8, 80.0),
+                                       ("fp8", 64, 40.0))]  # fmt: skip
+    insert(store, "mine", [*made, *map(simulated, made[:2])])
+    found, said = asked(store, capsys, "interactions")
+    assert (found["reality"], found["runs"]) == ("real", 4)
+    assert "2 simulated rows left out: --reality simulated takes them" in said
+    words = ["analyze", "interactions", "--campaign", "mine", "--reality", "simulated"]
+    assert main([*words, f"store.url='{store.url}'"]) == 2
+    assert "two factors with two levels are needed" in capsys.readouterr().err

@@ -13,7 +13,7 @@ import pytest
 
 from campaign.analysis.factorial.design import Run, design_of
 from campaign.analysis.factorial.effects import BETWEEN, WITHIN, effects_of
-from campaign.analysis.factorial.runs import only
+from campaign.analysis.factorial.runs import FIELDS, SAME, alike, only, stored_runs
 from campaign.catalogue.catalog import load_catalog
 from campaign.cli import main
 from campaign.configuration.config import load
@@ -205,3 +205,46 @@ def test_a_bad_file_is_one_line_and_exit_2(
     assert main(words) == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert said in line
+
+
+# ---- what is no factor -----------------------------------------------------------------------
+
+
+def stored(**fields: object) -> dict[str, object]:
+    """A row of the view `measurements`."""
+    plain = dict.fromkeys((*FIELDS, *SAME))
+    return {**plain, "options": {}, "replicate": 0, "session_id": "s", "joules_per_prompt": 1.0,
+            "protocol": "quick", "model": "m", "backend": "vllm", "backend_version": "1",
+            "model_commit": "c", **fields}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("name", "other"), [("protocol", "full"), ("model_commit", "d"), ("backend_version", "2")]
+)
+def test_runs_of_two_protocols_or_versions_are_refused_until_one_is_kept(
+    name: str, other: str
+) -> None:
+    runs = stored_runs([stored(), stored(**{name: other})], "joules_per_prompt")
+    with pytest.raises(ConfigError, match=rf"not put together: keep one with --only {name}="):
+        alike(runs)
+    (kept,) = alike(only(runs, [f"{name}={other}"]))
+    assert not set(SAME) & set(kept.levels)
+
+
+def test_versions_may_differ_between_backends_and_commits_between_models() -> None:
+    rows = [stored(), stored(model="n", model_commit="d"),
+            stored(backend="transformers", backend_version="5")]  # fmt: skip
+    assert len(alike(stored_runs(rows, "joules_per_prompt"))) == 3
+
+
+def test_what_always_comes_with_another_field_is_no_factor_of_its_own() -> None:
+    rows = [stored(speculation=how, speculative_tokens=tokens, draft=draft, tensor_parallel=count,
+                   board_count=count)
+            for how, tokens, draft in ((None, None, None), ("draft_model", 4, "d"))
+            for count in (1, 2)]  # fmt: skip
+    for run in alike(stored_runs(rows, "joules_per_prompt")):
+        assert {"speculation", "tensor_parallel"} <= set(run.levels)
+        assert not {"speculative_tokens", "draft", "board_count"} & set(run.levels)
+    rows.append(stored(speculation="draft_model", speculative_tokens=4, draft="e",
+                       tensor_parallel=1, board_count=1))  # fmt: skip
+    assert all("draft" in run.levels for run in stored_runs(rows, "joules_per_prompt"))

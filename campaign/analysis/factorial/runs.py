@@ -1,12 +1,14 @@
 """The runs of a factorial grid: from a campaign's rows, or from a CSV of one's own.
 
-Owns which fields of a measurement are factors. Runs of two realities are never put together.
+Owns which fields of a measurement are factors. Runs of two realities, protocols or versions are
+never put together.
 """
 
 from __future__ import annotations
 
 import csv
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from math import isfinite
 from pathlib import Path
 from typing import Any
@@ -15,12 +17,16 @@ from campaign.analysis.factorial.design import Level, Run
 from db.errors import ConfigError
 
 #: Fields of the view `measurements` that a grid may vary; options are factors by their own names.
-FIELDS = ("model", "weights", "backend", "dtype", "quantization", "tensor_parallel", "mode",
-          "speculation", "speculative_tokens", "power_limit_w", "board", "input_tokens",
-          "output_tokens", "batch_size", "lengths", "prefix_tokens", "arrival", "rate_rps",
-          "decoding", "beams", "temperature", "top_p")  # fmt: skip
+FIELDS = ("model", "weights", "backend", "dtype", "quantization", "tensor_parallel", "threads",
+          "mode", "speculation", "speculative_tokens", "draft", "power_limit_w", "board",
+          "board_count", "input_tokens", "output_tokens", "batch_size", "requests_asked", "lengths",
+          "prefix_tokens", "arrival", "rate_rps", "decoding", "beams", "temperature",
+          "top_p")  # fmt: skip
 #: A field that always changes with another says nothing of its own.
-FOLLOWS = {"mode": "arrival", "speculative_tokens": "speculation"}
+FOLLOWS = {"mode": "arrival", "speculative_tokens": "speculation", "draft": "speculation",
+           "board_count": "tensor_parallel"}  # fmt: skip
+#: No factors: what differs in one of these, within each value of the field behind it, is refused.
+SAME = {"protocol": None, "model_commit": "model", "backend_version": "backend"}
 RESPONSES = ("joules_per_output_token", "joules_per_prompt", "net_joules_per_output_token",
              "e2e_s", "ttft_s", "itl_s")  # fmt: skip
 #: Columns of a file that are no factors.
@@ -28,12 +34,15 @@ BESIDE = ("replicate", "session")
 
 
 def stored_runs(rows: Iterable[Mapping[str, Any]], response: str) -> list[Run]:
-    """Return the rows of the view `measurements` that have the response, as runs."""
+    """Return the rows of the view `measurements` that have the response, as runs.
+
+    They hold the fields that have to be the same, too, until `alike` has looked at them.
+    """
     runs = []
     for row in rows:
-        if row[response] is None or row[response] <= 0:
+        if not has(row, response):
             continue
-        levels: dict[str, Level] = {name: row[name] for name in FIELDS}
+        levels: dict[str, Level] = {name: row[name] for name in (*FIELDS, *SAME)}
         levels |= row["options"]
         runs.append(
             Run(
@@ -51,6 +60,29 @@ def stored_runs(rows: Iterable[Mapping[str, Any]], response: str) -> list[Run]:
             replicate=run.replicate, session=run.session)
         for run, levels in zip(runs, filled, strict=True)
     ]  # fmt: skip
+
+
+def has(row: Mapping[str, Any], response: str) -> bool:
+    """Whether a row of the view `measurements` has the response."""
+    return row[response] is not None and row[response] > 0
+
+
+def alike(runs: Sequence[Run]) -> list[Run]:
+    """Return runs without the fields that have to be the same. ConfigError where they are not."""
+    for name, leader in SAME.items():
+        for of in dict.fromkeys(run.levels[leader] if leader else None for run in runs):
+            same = (run for run in runs if leader is None or run.levels[leader] == of)
+            levels = sorted({str(run.levels[name]) for run in same})
+            if len(levels) > 1:
+                whose = f" of {of}" if leader else ""
+                raise ConfigError(
+                    f"interactions: runs of {name} {' and '.join(levels)}{whose} are not put "
+                    f"together: keep one with --only {name}={levels[0]}"
+                )
+    return [
+        replace(run, levels={name: level for name, level in run.levels.items() if name not in SAME})
+        for run in runs
+    ]
 
 
 def _follows(name: str, runs: Sequence[Mapping[str, Level]]) -> bool:

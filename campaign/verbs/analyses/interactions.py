@@ -12,7 +12,15 @@ from typing import Any
 
 from campaign.analysis.factorial.design import Design, Effect, Run, design_of
 from campaign.analysis.factorial.effects import Effects, effects_of
-from campaign.analysis.factorial.runs import RESPONSES, only, read_runs, stored_runs
+from campaign.analysis.factorial.runs import (
+    RESPONSES,
+    alike,
+    has,
+    only,
+    read_runs,
+    stored_runs,
+)
+from campaign.analysis.realities import chosen
 from campaign.configuration.reader import nearest
 from campaign.storeroom import existing, place, split
 from campaign.tabular import count_of, print_table, say, write_json
@@ -36,6 +44,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                         help=f"what is explained (default: {RESPONSES[0]})")  # fmt: skip
     parser.add_argument("--only", metavar="FACTOR=LEVEL,LEVEL", action="append", default=[],
                         help="keep these levels of a factor; again for another")  # fmt: skip
+    parser.add_argument("--reality", choices=[str(Reality.REAL), str(Reality.SIMULATED)],
+                        help="of a campaign: only these rows (default: real ones, where there "
+                             "are any)")  # fmt: skip
 
 
 def main(args: argparse.Namespace) -> int:
@@ -44,7 +55,7 @@ def main(args: argparse.Namespace) -> int:
     if words:
         raise ConfigError(f"analyze interactions takes options, no word: {' '.join(words)}")
     runs, reality = _runs(args, overrides)
-    design = design_of(only(runs, args.only))
+    design = design_of(runs)
     found = effects_of(design)
     if args.json:
         write_json(_document(design, found, args.response, reality))
@@ -65,25 +76,35 @@ def main(args: argparse.Namespace) -> int:
 def _runs(args: argparse.Namespace, overrides: Sequence[str]) -> tuple[list[Run], str]:
     """Return the runs asked for and where they come from."""
     if args.rows is not None:
-        return read_runs(Path(args.rows).expanduser(), args.response), "given"
+        if args.reality is not None:
+            raise ConfigError("--reality is for a campaign's rows: a file holds what it holds")
+        given = read_runs(Path(args.rows).expanduser(), args.response)
+        return only(given, args.only), "given"
     if args.response not in RESPONSES:
         near = nearest(args.response, RESPONSES) or f"; one of {', '.join(RESPONSES)}"
         raise ConfigError(f"--response {args.response}: no such column{near}")
     with existing(place(overrides)) as store:
         rows = campaign_measurements(store.store, args.campaign)
-    return _of_one_reality(rows, args.campaign, args.response)
+    found, reality = _of_one_reality(rows, args)
+    return alike(only(stored_runs(found, args.response), args.only)), reality
 
 
 def _of_one_reality(
-    rows: Sequence[Mapping[str, Any]], campaign: str, response: str
-) -> tuple[list[Run], str]:
-    """Return the real runs, or where there are none the simulated ones, and which they are."""
-    for reality in (Reality.REAL, Reality.SIMULATED):
-        runs = stored_runs([row for row in rows if row["reality"] == reality], response)
-        if runs:
-            return runs, str(reality)
-    measured = count_of(len(rows), "measurement")
-    raise ConfigError(f"campaign {campaign}: {measured}, none of them with {response}")
+    rows: Sequence[Mapping[str, Any]], args: argparse.Namespace
+) -> tuple[list[Mapping[str, Any]], str]:
+    """Return the rows asked for, else the real ones or where there are none the simulated ones."""
+    there = [row for row in rows if has(row, args.response)]
+    if not there:
+        measured = count_of(len(rows), "measurement")
+        raise ConfigError(f"campaign {args.campaign}: {measured}, none of them with "
+                          f"{args.response}")  # fmt: skip
+    kinds = [row["reality"] for row in there]
+    asked = None if args.reality is None else [args.reality]
+    taken, left_out = chosen(kinds, [True] * len(kinds), asked)
+    if left_out is not None:
+        say(left_out)
+    found = [row for row, kept in zip(there, taken, strict=True) if kept]
+    return found, str(found[0]["reality"])
 
 
 def _words(effect: Effect) -> str:
