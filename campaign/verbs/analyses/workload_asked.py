@@ -59,6 +59,8 @@ def computed(args: argparse.Namespace, catalog: Catalog) -> list[Energies]:
         )
     if args.bins == "rows" or args.batch != "measured":
         raise ConfigError("--bins rows and --batch are for rows; give them, or leave these out")
+    if args.by or args.only or args.reality:
+        raise ConfigError("--by, --only and --reality are for rows; give them, or leave these out")
     if args.gpus is not None and args.gpus < 1:
         raise ConfigError(f"--gpus {args.gpus}: give 1 or more")
     energies: list[Energies] = []
