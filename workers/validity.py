@@ -17,15 +17,12 @@ from db.readings import Batch, GpuEnergy, RequestTiming, Window
 from db.records import MeasurementProtocol
 from workers.meters.aliasing import aliased
 from workers.meters.integrate import NOMINAL_PERIOD_S
+from workers.student import student
 from workers.workloads.lengths import Pair
 from workers.workloads.loadgates import check_batch_reached, load_marks
 
 #: Clock event reasons that mean the board could not run as asked.
 THERMAL_THROTTLES = frozenset({"hw_slowdown", "hw_thermal", "sw_thermal", "power_brake"})
-
-#: Two-sided 95 % quantiles of Student's t by degrees of freedom, from 1.
-T_95 = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228, 2.201, 2.179,
-        2.160, 2.145, 2.131, 2.120, 2.110, 2.101, 2.093)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,10 +47,9 @@ def half_width(values: Sequence[float]) -> float | None:
     if len(values) < 2:  # noqa: PLR2004 - a spread needs two
         return None
     degrees = len(values) - 1
-    quantile = T_95[degrees - 1] if degrees <= len(T_95) else 1.96
     mean = statistics.fmean(values)
     variance = math.fsum((value - mean) ** 2 for value in values) / degrees
-    return quantile * math.sqrt(variance / len(values))
+    return student(degrees) * math.sqrt(variance / len(values))
 
 
 def relative_half_width(windows: Sequence[Window]) -> float | None:

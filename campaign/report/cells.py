@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
-from workers.validity import T_95
+from workers.student import student
 
 Row = Mapping[str, Any]
 
@@ -170,11 +170,6 @@ def interval(row: Row) -> Interval | None:
         return Interval(half_width=width, basis=Basis.BETWEEN)
     within = row["joules_per_output_token_within_session_half_width"]
     return None if within is None else Interval(half_width=within, basis=Basis.WITHIN)
-
-
-def student(degrees: int) -> float:
-    """Return the two-sided 95 % quantile of Student's t."""
-    return T_95[degrees - 1] if degrees <= len(T_95) else 1.96
 
 
 def of_kind(cells: Iterable[Cell], kind: Kind) -> Iterator[Cell]:

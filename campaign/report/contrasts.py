@@ -12,7 +12,8 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from campaign.report.cells import Cell, student
+from campaign.report.cells import Cell
+from workers.student import student
 
 #: Everything that makes a configuration; an axis leaves its own columns out.
 COLUMNS = (

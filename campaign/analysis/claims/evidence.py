@@ -15,9 +15,8 @@ from statistics import fmean, median, stdev
 
 from campaign.analysis.claims.claim import Form, Over
 from db.claims import Found, Source
+from workers.student import student
 
-#: Student's 97.5 % quantile by degrees of freedom from 1; beyond, an expansion (0.02 % off).
-STUDENT = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228)
 PERCENT = 100.0
 OVER: Mapping[Over, Callable[[Iterable[float]], float]] = {
     Over.MEAN: fmean,
@@ -49,13 +48,6 @@ class _Seen:
 
     figure: float
     half_width: float | None
-
-
-def student(degrees: int) -> float:
-    """Return Student's 97.5 % quantile."""
-    if degrees <= len(STUDENT):
-        return STUDENT[degrees - 1]
-    return 1.96 + 2.372 / degrees + 2.823 / degrees**2
 
 
 def weigh(

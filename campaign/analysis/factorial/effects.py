@@ -15,9 +15,9 @@ from math import exp, log, sqrt
 import numpy as np
 from numpy.typing import NDArray
 
-from campaign.analysis.claims.evidence import student
 from campaign.analysis.factorial.design import Design, Effect
 from db.errors import ConfigError
+from workers.student import student
 
 Matrix = NDArray[np.float64]
 
