@@ -15,7 +15,14 @@ from campaign.analysis.predictor.saved import Predictor
 from campaign.catalogue.catalog import load_catalog
 from campaign.report import tables
 from campaign.report.cells import TIMES, Cell, Kind, cells, main_kind
-from campaign.report.charts import Chart, charts, coverage_chart, ratio_chart, trace_chart
+from campaign.report.charts import (
+    Chart,
+    charts,
+    coverage_chart,
+    ratio_chart,
+    trace_chart,
+    without_shares,
+)
 from campaign.report.findings import Findings, findings
 from campaign.report.imported import imported, imported_points
 from campaign.report.points import Point, bin_lengths, points
@@ -140,7 +147,8 @@ def _before(
                 lead=LIKE_FOR_LIKE if told.contrasts or "compare" in by_section else "",
                 charts=[*ratio_chart(tables.ratio_rows(told)), *by_section.get("compare", ())],
                 tables=[tables.like_for_like(told.contrasts)] if told.contrasts else ()),
-        Section(id="phases", title="Prefill and decode", charts=by_section.get("phases", ())),
+        Section(id="phases", title="Prefill and decode", lead=without_shares(drawn),
+                charts=by_section.get("phases", ())),
         Section(id="net", title="Gross and net", charts=by_section.get("net", ())),
         Section(id="latency", title="Latency against energy", charts=by_section.get("latency", ())),
     ]  # fmt: skip

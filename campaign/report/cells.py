@@ -49,18 +49,34 @@ class Interval:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class PhaseMeans:
+    """One phase of a configuration: joules per token, and its share of the energy.
+
+    The share is of the replicates in which every phase is known; None where there is none.
+    """
+
+    joules_per_token: float | None
+    share: float | None
+
+
+#: The phases of a request, in the order in which they come, and one of which nothing is known.
+PHASES = ("prefill", "mixed", "decode")
+UNKNOWN = PhaseMeans(joules_per_token=None, share=None)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Cell:
     """One configuration of one kind. Joules are per output token; None where there are none.
 
-    `row` is what the query answered; `phases` are joules and joules per token of prefill, mixed
-    and decode, by phase, of the better method there is.
+    `row` is what the query answered; `phases` are prefill, mixed and decode as far as they are
+    known, by the better method there is.
     """
 
     row: Row
     kind: Kind
     joules: float | None
     interval: Interval | None
-    phases: Mapping[str, tuple[float, float | None]] = field(default_factory=dict)
+    phases: Mapping[str, PhaseMeans] = field(default_factory=dict)
 
     @property
     def model(self) -> str:
@@ -122,25 +138,52 @@ def cells(answers: Mapping[str, Sequence[Row]]) -> list[Cell]:
 
 
 def _identity(row: Row) -> tuple[object, ...]:
-    names = ("engine_id", "protocol_id", "workload", "backend_version", "reality")
+    names = ("engine_id", "protocol_id", "workload", "backend_version", "reality", "energy_method",
+             "estimate_method")  # fmt: skip
     return tuple(row[name] for name in names)
 
 
-def _phases(
-    rows: Iterable[Row],
-) -> dict[tuple[object, ...], dict[str, tuple[float, float | None]]]:
-    """Return joules by phase of each configuration; time stamps of steps go before a second run."""
-    found: dict[tuple[object, ...], dict[str, dict[str, tuple[float, float | None]]]] = {}
+def _phases(rows: Iterable[Row]) -> dict[tuple[object, ...], dict[str, PhaseMeans]]:
+    """Return the phases of each configuration.
+
+    A method that tells every phase goes before one that does not; else time stamps of steps go
+    before a second run.
+    """
+    found: dict[tuple[object, ...], dict[str, list[Row]]] = {}
     for row in rows:
-        methods = found.setdefault(_identity(row), {})
-        methods.setdefault(row["method"], {})[row["phase"]] = (
-            row["energy_j"],
-            row["joules_per_token"],
+        found.setdefault(_identity(row), {}).setdefault(row["method"], []).append(row)
+    return {
+        key: _means(max(methods.values(), key=lambda one: (_whole(one) > 0, _by_steps(one))))
+        for key, methods in found.items()
+    }
+
+
+def _whole(rows: Sequence[Row]) -> float:
+    """Return the joules of the replicates in which a method knows every phase, 0 without any."""
+    known = {row["phase"]: row["told_apart_j"] for row in rows if row["told_apart_j"]}
+    return math.fsum(known.values()) if {"prefill", "decode"} <= known.keys() else 0.0
+
+
+def _by_steps(rows: Sequence[Row]) -> bool:
+    return bool(rows[0]["method"] == "steps")
+
+
+def _means(rows: Sequence[Row]) -> dict[str, PhaseMeans]:
+    """Return the phases by one method. Where all are known, one that is not there takes nothing."""
+    whole = _whole(rows)
+    means = {
+        row["phase"]: PhaseMeans(
+            joules_per_token=row["joules_per_token"],
+            share=(row["told_apart_j"] or 0.0) / whole if whole else None,
         )
-    return {key: found[key].get("steps") or found[key]["prefill_run"] for key in found}
+        for row in rows
+    }
+    if whole:
+        means.setdefault("mixed", PhaseMeans(joules_per_token=None, share=0.0))
+    return means
 
 
-def _cell(row: Row, phases: Mapping[str, tuple[float, float | None]]) -> Cell:
+def _cell(row: Row, phases: Mapping[str, PhaseMeans]) -> Cell:
     kind = kind_of(row)
     estimated = kind is Kind.ESTIMATED
     name = "estimated_joules_per_output_token" if estimated else "joules_per_output_token"

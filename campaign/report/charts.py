@@ -12,6 +12,7 @@ from itertools import chain
 from campaign.report import energy_charts, other_charts
 from campaign.report.points import Point, spanned
 from campaign.report.specs import Spec
+from campaign.tabular import count_of
 
 #: What the rows of one configuration are, where several share a mark.
 MEDIANS = ("A mark is one configuration with its 95 % interval, or the median of several with "
@@ -24,8 +25,8 @@ class Chart:
 
     `colours` says whether its colour can be chosen, `one_kind` that it shows one kind at a time,
     `wide` that it stands alone in its line.
-    `by` are the columns of the store that tell its marks apart, by the field of the chart; `query`
-    gives the rows of a chart that has its own.
+    `by` are the columns of the store that tell its marks apart, by the field of the chart; its
+    rows have all of `needs`. `query` gives the rows of a chart that has its own.
     """
 
     id: str
@@ -38,6 +39,7 @@ class Chart:
     one_kind: bool = False
     wide: bool = False
     by: Sequence[str] = field(default=())
+    needs: Sequence[str] = ("j",)
     query: str = ""
 
 
@@ -76,11 +78,13 @@ def _energy(points: Sequence[Point], colour: str, *, log: bool) -> Iterator[Char
 
 
 def _phases(points: Sequence[Point]) -> Iterator[Chart]:
-    if any(point["pf_share"] is not None or point["de_share"] is not None for point in points):
+    if _numbers(points, "pf_share"):
         yield Chart(
             id="phase_share", section="phases", title="Share of each phase",
-            caption="Mean share of the energy that could be told apart by phase.",
+            caption="Mean share of the energy, over the configurations in which every phase could "
+                    "be told apart.",
             spec=other_charts.phase_share(), one_kind=True, by=("batch", "kind"),
+            needs=("j", *other_charts.SHARES),
         )  # fmt: skip
     tokens = [*_numbers(points, "pf"), *_numbers(points, "de")]
     if tokens:
@@ -93,15 +97,31 @@ def _phases(points: Sequence[Point]) -> Iterator[Chart]:
         )  # fmt: skip
 
 
+def without_shares(points: Iterable[Point]) -> str:
+    """Return how many configurations have a phase of unknown energy, which no share can be of."""
+    partly = sum(
+        point["pf_share"] is None and not (point["pf"] is None and point["de"] is None)
+        for point in points
+    )
+    if not partly:
+        return ""
+    return (
+        f"In {count_of(partly, 'configuration')} of all rows a phase could not be told apart: no "
+        "share is drawn of them."
+    )
+
+
 def _beside(points: Sequence[Point], colour: str, *, log: bool) -> Iterator[Chart]:
     nets = _numbers(points, "net")
     if nets:
         both = [*nets, *_numbers(points, "j")]
         yield Chart(
             id="net", section="net", title="Medians by board",
-            caption="The dot is the gross median; the tick takes off what the idle board with the "
-                    "model resident draws in the same time.",
-            spec=other_charts.net(log=spanned(both)), by=("board", "kind"),
+            caption="The dot is the gross median of the configurations that have both; the tick "
+                    "takes off what the idle board with the model resident draws in the same time. "
+                    "A logarithmic axis has no place for a net median of zero or less: it is in "
+                    "the hover alone.",
+            spec=other_charts.net(log=spanned(both)), by=("board", "kind"), needs=("j", "net"),
         )  # fmt: skip
     latencies = [p["itl"] for p in points if p["j"] is not None and p["itl"]]
     if latencies:

@@ -34,11 +34,10 @@ def phase_share() -> Spec:
     """Return which share of the energy went into prefill and decode, by batch size."""
     named = " : ".join(f"datum.key == '{key}' ? '{name}'" for key, name in SHARES.items())
     transform: list[Spec] = [
-        {"filter": " || ".join(f"isValid(datum.{key})" for key in SHARES)},
+        {"filter": " && ".join(f"isValid(datum.{key})" for key in SHARES)},
         {"fold": list(SHARES)},
         {"calculate": f"{named} : ''", "as": "phase"},
-        {"calculate": "datum.value == null ? 0 : datum.value", "as": "share"},
-        {"aggregate": [{"op": "mean", "field": "share", "as": "value"},
+        {"aggregate": [{"op": "mean", "field": "value", "as": "value"},
                        {"op": "count", "as": "rows"}, {"op": "min", "field": "i", "as": "first"},
                        {"op": "max", "field": "i", "as": "last"}],
          "groupby": ["batch", "phase"]},
@@ -81,11 +80,14 @@ def _phases(names: Sequence[str], colours: Sequence[str]) -> Spec:
 
 
 def net(*, log: bool) -> Spec:
-    """Return gross and net joules per output token by board."""
+    """Return gross and net joules per output token by board, medians over the same rows.
+
+    Net energy can be zero or less; a logarithmic axis has no place for it.
+    """
     y: Spec = {"field": "board", "type": "nominal", "title": None,
                "axis": {"grid": True, "gridDash": [1, 3]}}  # fmt: skip
     transform: list[Spec] = [
-        {"filter": "isValid(datum.j) && isValid(datum.net) && datum.net > 0"},
+        {"filter": "isValid(datum.j) && isValid(datum.net)"},
         {"aggregate": [{"op": "median", "field": "j", "as": "value"},
                        {"op": "median", "field": "net", "as": "net"},
                        {"op": "count", "as": "rows"}, {"op": "min", "field": "i", "as": "first"},
@@ -94,10 +96,13 @@ def net(*, log: bool) -> Spec:
     ]  # fmt: skip
     x, colour = scaled("value", ENERGY, log=log), plain(PALETTE[0])
     below: Spec = {**x, "field": "net"}
+    placed: list[Spec] = [{"filter": "datum.net > 0"}] if log else []
     layers: list[Spec] = [
-        {"mark": {"type": "rule", "aria": False, "strokeWidth": 3, "opacity": 0.35},
+        {"transform": placed,
+         "mark": {"type": "rule", "aria": False, "strokeWidth": 3, "opacity": 0.35},
          "encoding": {"x": x, "x2": {"field": "net"}, "y": y, "color": colour}},
-        {"mark": {"type": "tick", "thickness": 3, "tooltip": {"content": "data"}},
+        {"transform": placed,
+         "mark": {"type": "tick", "thickness": 3, "tooltip": {"content": "data"}},
          "encoding": {"x": below, "y": y, "color": {"value": PALETTE[1]}}},
         *dots({"x": x, "y": y}, colour, size=90),
     ]  # fmt: skip

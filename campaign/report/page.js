@@ -142,6 +142,7 @@ function toldGroup(chart, datum, rows) {
     ["source", [...new Set(rows.map(row => row.source).filter(Boolean))].join("; ") || MISSING],
     ["marks and reasons", [...words].sort().join("; ") || "none"]];
   if (datum.phase) said.unshift(["phase", datum.phase]);
+  if (datum.net !== undefined) said.splice(1, 0, ["net of idle, median", written(datum.net)]);
   return {what: what || datum.series, rows, said: said.filter(([, value]) => !value.startsWith(MISSING))};
 }
 
@@ -151,7 +152,7 @@ function told(id, datum) {
     return {what: datum.told ?? datum.series ?? "", rows: [], said: [], query: chart.query};
   if (datum.first === datum.last && !datum.phase) return toldRow(all[datum.first]);
   const shown = drawn.get(id).rows;
-  const rows = shown.filter(row => row.j !== null &&
+  const rows = shown.filter(row => chart.needs.every(name => row[name] !== null) &&
     chart.by.every(name => name === "phase" || String(row[name]) === String(datum[name])));
   return toldGroup(chart, datum, rows.length ? rows : [all[datum.first]]);
 }

@@ -68,6 +68,7 @@ def _charts(report: Report) -> dict[str, object]:
                 "spec": vega.compiled(chart.spec),
                 "rows": chart.rows,
                 "by": list(chart.by),
+                "needs": list(chart.needs),
                 "one_kind": chart.one_kind,
                 "query": chart.query,
             }

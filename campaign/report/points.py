@@ -10,7 +10,7 @@ import math
 from collections import Counter
 from collections.abc import Iterable, Sequence
 
-from campaign.report.cells import Cell, Kind
+from campaign.report.cells import PHASES, UNKNOWN, Cell, Kind
 
 Point = dict[str, object]
 
@@ -105,15 +105,14 @@ def _energy(cell: Cell) -> Point:
 
 def _phases(cell: Cell) -> Point:
     """Return joules per token of prefill and decode, and the share of each phase."""
-    phases, whole = cell.phases, sum(joules for joules, _ in cell.phases.values())
-    shares = {"pf_share": "prefill", "mx_share": "mixed", "de_share": "decode"}
-    told: Point = {
-        name: short(phases[phase][0] / whole) if phase in phases else None
-        for name, phase in shares.items()
+    prefill, mixed, decode = (cell.phases.get(phase, UNKNOWN) for phase in PHASES)
+    return {
+        "pf_share": short(prefill.share),
+        "mx_share": short(mixed.share),
+        "de_share": short(decode.share),
+        "pf": short(prefill.joules_per_token),
+        "de": short(decode.joules_per_token),
     }
-    for name, phase in (("pf", "prefill"), ("de", "decode")):
-        told[name] = short(phases[phase][1]) if phase in phases else None
-    return told
 
 
 def _load(cell: Cell) -> str:

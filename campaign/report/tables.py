@@ -139,7 +139,8 @@ def spread(cells: Sequence[Cell]) -> Table | None:
     for cell in cells:
         deviation = cell.row["joules_per_output_token_sd"]
         within = cell.row["joules_per_output_token_within_session_half_width"]
-        if cell.joules and deviation and within and cell.row["sessions"] > 1:
+        apart = cell.row["sessions"] == cell.row["replicates"]
+        if cell.joules and deviation and within and apart:
             ratios.append((deviation / cell.joules, within / cell.joules))
     if not ratios:
         return None
