@@ -1,7 +1,8 @@
 """Like for like: what one axis does to the joules per output token, all else being equal.
 
 Owns the pairs, the ratio and its interval. Rows are paired only where they differ in nothing but
-the axis; what has no such pair gets no ratio. Works on the cells of one kind.
+the axis; what has no such pair gets no ratio. Where several rows could be one of a pair, none is
+chosen. Works on the cells of one kind.
 """
 
 from __future__ import annotations
@@ -9,34 +10,15 @@ from __future__ import annotations
 import math
 import statistics
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+from campaign.report.axes import COLUMNS, Axis, axes
 from campaign.report.cells import Cell
 from workers.student import student
 
-#: Everything that makes a configuration; an axis leaves its own columns out.
-COLUMNS = (
-    "model", "weights", "model_commit", "board", "board_count", "backend", "backend_version",
-    "dtype", "quantization", "tensor_parallel", "threads", "options", "mode", "speculation",
-    "speculative_tokens", "draft", "power_limit_w", "protocol_id", "input_tokens", "output_tokens",
-    "batch_size", "requests_asked", "lengths", "prefix_tokens", "arrival", "rate_rps", "decoding",
-    "beams", "temperature", "top_p",
-)  # fmt: skip
 #: With so many models an interval over them says what another model would do.
 MODELS_FOR_INTERVAL = 3
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Axis:
-    """One thing that is varied: its name, its columns, and what it is called in a cell.
-
-    `value` is a number where doubling it makes sense, and text elsewhere.
-    """
-
-    name: str
-    columns: frozenset[str]
-    value: Callable[[Cell], float | str]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,50 +63,37 @@ class Pair:
     half_width: float
 
 
-def _columns(*names: str) -> frozenset[str]:
-    return frozenset(names)
+def contrasts(cells: Iterable[Cell]) -> tuple[list[Contrast], dict[str, int]]:
+    """Return what every axis does, the largest change that is certain first.
 
-
-def _limit(watts: float | None) -> str:
-    return "as it is" if watts is None else f"{watts:g} W"
-
-
-AXES = (
-    Axis(name="batch size", columns=_columns("batch_size"),
-         value=lambda cell: float(cell.row["batch_size"])),
-    Axis(name="input length", columns=_columns("input_tokens"),
-         value=lambda cell: float(cell.row["input_tokens"])),
-    Axis(name="output length", columns=_columns("output_tokens"),
-         value=lambda cell: float(cell.row["output_tokens"])),
-    Axis(name="board", columns=_columns("board"), value=lambda cell: str(cell.row["board"])),
-    Axis(name="engine", columns=_columns("backend", "backend_version", "options"),
-         value=lambda cell: str(cell.row["backend"])),
-    Axis(name="precision", columns=_columns("dtype", "quantization"),
-         value=lambda cell: cell.precision),
-    Axis(name="tensor parallel size", columns=_columns("tensor_parallel", "board_count"),
-         value=lambda cell: float(cell.row["tensor_parallel"])),
-    Axis(name="decoding", columns=_columns(
-        "decoding", "beams", "temperature", "top_p", "speculation", "speculative_tokens", "draft"),
-         value=lambda cell: cell.decoding),
-    Axis(name="power limit", columns=_columns("power_limit_w"),
-         value=lambda cell: _limit(cell.row["power_limit_w"])),
-)  # fmt: skip
-
-
-def contrasts(cells: Iterable[Cell]) -> list[Contrast]:
-    """Return what every axis does, the largest change that is certain first."""
+    And, by axis, how many cells are in no pair because several have the same place in it.
+    """
     usable = [cell for cell in cells if cell.joules]
-    found = [one for axis in AXES for one in _along(axis, usable)]
-    return sorted(found, key=lambda one: (-one.weight, one.axis.name, str(one.to)))
+    found: list[Contrast] = []
+    unclear: dict[str, int] = {}
+    for axis in axes(usable):
+        groups, left_out = _matched(axis, usable)
+        found += _along(axis, groups)
+        unclear |= {axis.name: left_out} if left_out else {}
+    return sorted(found, key=lambda one: (-one.weight, one.axis.name, str(one.to))), unclear
 
 
-def _along(axis: Axis, cells: Sequence[Cell]) -> Iterator[Contrast]:
-    """Yield the contrasts of one axis: end against end of numbers, all against the commonest."""
-    matched: dict[tuple[str, ...], dict[float | str, Cell]] = defaultdict(dict)
+def _matched(axis: Axis, cells: Sequence[Cell]) -> tuple[list[Mapping[float | str, Cell]], int]:
+    """Return groups of cells that differ in one axis, and how many were not alone with a value."""
+    matched: dict[tuple[str, ...], dict[float | str, list[Cell]]] = defaultdict(dict)
     rest = [name for name in COLUMNS if name not in axis.columns]
     for cell in cells:
-        matched[tuple(str(cell.row[name]) for name in rest)][axis.value(cell)] = cell
-    groups = [group for group in matched.values() if len(group) > 1]
+        group = matched[tuple(str(cell.row[name]) for name in rest)]
+        group.setdefault(axis.value(cell), []).append(cell)
+    compared = [group for group in matched.values() if len(group) > 1]
+    single = [{value: some[0] for value, some in group.items() if len(some) == 1}
+              for group in compared]  # fmt: skip
+    left_out = sum(len(some) for group in compared for some in group.values() if len(some) > 1)
+    return [group for group in single if len(group) > 1], left_out
+
+
+def _along(axis: Axis, groups: Sequence[Mapping[float | str, Cell]]) -> Iterator[Contrast]:
+    """Yield the contrasts of one axis: end against end of numbers, all against the commonest."""
     if not groups:
         return
     if isinstance(next(iter(groups[0])), float):

@@ -6,16 +6,22 @@ its interval; what is not certain is never called a finding.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+from campaign.report.axes import axes
 from campaign.report.cells import Cell, Kind, of_kind
-from campaign.report.contrasts import AXES, Contrast, contrasts
+from campaign.report.contrasts import Contrast, contrasts
 from campaign.tabular import count_of
+from db.claims import DOUBTFUL as NOT_FOR_CLAIMS
 
 MOST = 3
 #: A change smaller than this is told in percent, a larger one as a factor.
 FACTOR = 2.0
+
+#: Marks that say that joules may be wrong. A short window is not among them: it is so by protocol,
+#: which both rows of a pair have in common.
+DOUBTFUL = frozenset(NOT_FOR_CLAIMS) - {"short_window"}
 
 IMPORTED = (
     "Nothing can be said: every value was imported, and whether imported rows differ in one thing "
@@ -50,30 +56,53 @@ class Findings:
 
 def findings(cells: Sequence[Cell], kind: Kind) -> Findings:
     """Return up to three findings, one an axis, and what nothing can be said about."""
-    chosen = [cell for cell in of_kind(cells, kind) if cell.joules]
-    found = contrasts(chosen)
+    rows = [cell for cell in of_kind(cells, kind) if cell.joules]
+    chosen = [cell for cell in rows if not doubtful(cell)]
+    found, unclear = contrasts(chosen)
     told: list[Finding] = []
     for contrast in found:
         axes = {finding.contrast.axis.name for finding in told}
         if contrast.certain and contrast.axis.name not in axes and len(told) < MOST:
             told.append(_finding(contrast, kind))
-    unsaid = tuple(_unsaid(len(chosen), kind, found))
+    unsaid = (*_unsaid(chosen, kind, found), *_left_out(rows, unclear))
     return Findings(kind=kind, told=told, unsaid=unsaid, contrasts=found)
 
 
-def _unsaid(rows: int, kind: Kind, found: Sequence[Contrast]) -> list[str]:
+def doubtful(cell: Cell) -> frozenset[str]:
+    """Return the marks of a measured cell that say that its joules may be wrong."""
+    marks = (cell.row["marks"] or "").split("\n")
+    return DOUBTFUL.intersection(marks) if cell.kind is Kind.MEASURED else frozenset()
+
+
+def _left_out(rows: Sequence[Cell], unclear: Mapping[str, int]) -> Iterator[str]:
+    """Yield which cells no comparison is made of, and why."""
+    marked = [doubtful(cell) for cell in rows if doubtful(cell)]
+    if marked:
+        words = ", ".join(sorted(frozenset().union(*marked)))
+        yield f"In no comparison: {count_of(len(marked), 'configuration')} marked {words}."
+    if unclear:
+        counts = ", ".join(f"{axis} ({count_of(count, 'configuration')})"
+                           for axis, count in unclear.items())  # fmt: skip
+        yield ("Left out, as several configurations stand for one value and none is chosen: "
+               f"{counts}.")  # fmt: skip
+
+
+def _unsaid(chosen: Sequence[Cell], kind: Kind, found: Sequence[Contrast]) -> list[str]:
     if kind is Kind.EXTERNAL:
         return [IMPORTED]
-    if kind is Kind.NONE or not rows:
+    if kind is Kind.NONE:
         return ["Nothing can be said yet: no row has joules per output token."]
+    if not chosen:
+        return ["Nothing can be said: no row has joules that can be compared."]
     if not found:
-        rows_told = count_of(rows, "configuration")
+        rows_told = count_of(len(chosen), "configuration")
         return [f"Nothing can be said: no two of the {rows_told} differ in one thing alone."]
     said = []
     vague = [one for one in found if not one.certain]
     unsure = dict.fromkeys(_named(one) for one in vague if one.low is not None)
     bare = dict.fromkeys(_named(one) for one in vague if one.low is None)
-    missing = [axis.name for axis in AXES if axis.name not in {one.axis.name for one in found}]
+    names = [axis.name for axis in axes(chosen)]
+    missing = [name for name in names if name not in {one.axis.name for one in found}]
     if unsure:
         said.append(f"Not certain, the interval holds no change: {', '.join(unsure)}.")
     if bare:
