@@ -95,7 +95,7 @@ def built(
         made_at=made_at,
         public=public,
         kind=kind,
-        facts=_facts(whole, kind, answers["coverage"]),
+        facts=_facts(whole, kind, _once(answers["coverage"])),
         findings=told,
         points=whole,
         sections=[section for section in wholes if not section.empty],
@@ -140,7 +140,7 @@ def _before(
     by_section = _by_section(drawn, colour)
     return [
         Section(id="coverage", title="Coverage",
-                charts=list(coverage_chart(_states(answers["coverage"]))),
+                charts=list(coverage_chart(_states(_once(answers["coverage"])))),
                 tables=tables.coverage(answers["coverage"]) if answers["coverage"] else ()),
         Section(id="energy", title="Energy per output token", charts=by_section.get("energy", ())),
         Section(id="compare", title="Boards, engines and settings",
@@ -182,6 +182,11 @@ def _origin(answers: Answers) -> Section:
     made = tables.provenance(sessions, answers["power_limits"]) if sessions else ()
     lead = "" if made else "No session has an accepted row yet."
     return Section(id="provenance", title="Provenance", lead=lead, tables=made)
+
+
+def _once(rows: Sequence[Row]) -> list[Row]:
+    """Return the rows of the coverage that count no point twice, whoever asks for it."""
+    return [row for row in rows if row["campaign"] is None]
 
 
 def _states(rows: Sequence[Row]) -> list[Point]:

@@ -6,11 +6,11 @@ campaign/analysis/claims' business.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from campaign.analysis.claims.claim import load_claims
 from campaign.analysis.claims.computed import Beside
-from campaign.analysis.claims.judging import Judged, judge
+from campaign.analysis.claims.judging import Judged, Verdict, judge
 from campaign.analysis.claims.shapes import sizes_of
 from campaign.analysis.predictor.saved import Predictor
 from campaign.report.sections import Section
@@ -20,28 +20,44 @@ from db.claims import Counted
 from db.records import Reality
 
 COLUMNS = ("what it says", "paper", "paper's figure", "ours", "95 % interval", "it contains",
-           "rows", "verdict")  # fmt: skip
+           "rows", "verdict", "why")  # fmt: skip
+#: The verdicts that are one; the others say why there is none.
+DECIDED = (Verdict.CONFIRMED, Verdict.DIFFERS)
 
 
 def reproduction(rows: Counted, predictor: Predictor | None = None) -> Iterator[Section]:
-    """Yield the section, where there is a claim that these rows, or a study, can be judged on."""
+    """Yield the section, where these rows, or a study, have a figure beside that of any claim."""
     rows.tell_shapes(sizes_of)
     beside = Beside(findings=None if predictor is None else predictor.findings)
     judged = [judge(claim, rows, beside) for claim in load_claims()]
     told = [line for one in judged for line in _line(one)]
     if not told:
         return
-    left = len(judged) - len(told)
     yield Section(
         id="reproduction",
         title="Reproduction of published claims",
-        lead=f"{len(told)} of {len(judged)} claims can be judged on these rows; campaign analyze "
-        f"claims says what the other {left} lack. docs/claims.md says what a verdict means.",
+        lead=_lead(judged),
         tables=[
             Table(title="Claims", columns=COLUMNS, rows=told, command="campaign analyze claims",
                   numbers=frozenset({2, 3, 4, 6}))
         ],
     )  # fmt: skip
+
+
+def _lead(judged: Sequence[Judged]) -> str:
+    """Return how many claims have a verdict, and how many have a figure of ours without one."""
+    seen = [one for one in judged if one.evidence is not None]
+    decided = sum(one.verdict in DECIDED for one in seen)
+    said = f"{decided} of {len(judged)} claims can be judged on these rows. "
+    if decided < len(seen):
+        said += (
+            f"Of {len(seen) - decided} more a figure of ours stands beside the paper's and decides "
+            "nothing: the last column says why. "
+        )
+    return (
+        f"{said}campaign analyze claims says what the other {len(judged) - len(seen)} lack. "
+        "docs/claims.md says what a verdict means."
+    )
 
 
 def _line(one: Judged) -> Iterator[tuple[str, ...]]:
@@ -61,4 +77,5 @@ def _line(one: Judged) -> Iterator[tuple[str, ...]]:
         MISSING if low is None or high is None else f"{low:.4g} to {high:.4g}",
         evidence.contains or MISSING,
         f"{len(evidence.attempts) or evidence.points:,}", f"{one.verdict}{simulated}",
+        one.why or MISSING,
     )  # fmt: skip

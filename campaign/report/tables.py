@@ -20,6 +20,8 @@ from campaign.tabular import MISSING, count_of
 
 Row = Mapping[str, Any]
 STATES = ("done", "leased", "pending", "quarantined", "excluded")
+#: The line of all campaigns together.
+ALL = "all, each point once"
 #: Voided attempts and failures, as people call them.
 WHAT = {
     "mark": "marked, accepted",
@@ -44,15 +46,21 @@ class Table:
 
 
 def coverage(rows: Iterable[Row]) -> list[Table]:
-    """Return what became of the points of each campaign, and why some have no value."""
-    by_campaign: dict[str, Counter[str]] = {}
+    """Return what became of the points of each campaign, and why some have no value.
+
+    What several campaigns ask for is in the line of each, and once in that of all and in the why.
+    """
+    by_campaign: dict[str | None, Counter[str]] = {}
     why: Counter[tuple[str, str]] = Counter()
     for row in rows:
-        by_campaign.setdefault(row["campaign"], Counter())[row["state"]] += int(row["points"])
-        if row["state"] in ("excluded", "quarantined"):
+        name = row["campaign"]
+        by_campaign.setdefault(name, Counter())[row["state"]] += int(row["points"])
+        if name is None and row["state"] in ("excluded", "quarantined"):
             why[row["state"], row["reason"] or "unknown"] += int(row["points"])
+    if len(by_campaign) == 1 + 1:
+        del by_campaign[None]
     named = [
-        (name, f"{sum(counts.values()):,}", *(f"{counts[state]:,}" for state in STATES))
+        (name or ALL, f"{sum(counts.values()):,}", *(f"{counts[state]:,}" for state in STATES))
         for name, counts in by_campaign.items()
     ]
     reasons = [(state, reason, f"{count:,}") for (state, reason), count in why.most_common()]

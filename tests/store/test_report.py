@@ -114,6 +114,32 @@ def test_intervals_of_replicates_in_sessions_of_their_own_are_between_sessions(
     assert (point["n"], point["sessions"]) == (2, 2)
 
 
+def test_a_point_that_two_campaigns_ask_for_counts_once_in_all_of_them(
+    world: World, make: Make
+) -> None:
+    measured(world, 4.0, 1, campaign="first")
+    measured(world, 2.0, 8, campaign="first")
+    measured(world, 9.0, 64, campaign="second")
+    world.sql("insert into campaign_tasks select s.id, k.task_id from campaigns s, "
+              "campaign_tasks k join campaigns f on f.id = k.campaign_id "
+              "where s.name = 'second' and f.name = 'first'")  # fmt: skip
+    world.sql("insert into exclusions (campaign_id, engine, ordinal, workload, reason, detail, "
+              "points) select id, 'a', n, 'w' || n, 'memory', '', 3 from campaigns, "
+              "generate_series(1, case name when 'first' then 1 else 2 end) n "
+              "where name in ('first', 'second')")  # fmt: skip
+    page = Page(make())
+    facts = [text for tag, text in page.seen if tag == "dd"]
+    assert facts[0] == "3 of 9"
+    drawn = {row["state"]: row["points"] for row in page.charts["coverage"]["rows"]}
+    assert drawn == {"done": 3, "excluded": 6}
+    table = {row[0]: row[1:3] for row in page.table("What became of the points")[1:]}
+    assert table == {"first": ["5", "2"], "second": ["9", "3"], "all, each point once": ["9", "3"]}
+    assert page.table("Why points have no value")[1:] == [["excluded", "memory", "6"]]
+    alone = Page(make("--campaign", "first"))
+    assert next(text for tag, text in alone.seen if tag == "dd") == "2 of 5"
+    assert [row[0] for row in alone.table("What became of the points")[1:]] == ["first"]
+
+
 # ---- findings ----------------------------------------------------------------------------------
 
 

@@ -238,6 +238,11 @@ def verdict(page: Page) -> tuple[str, str]:
     return row[6], row[7]
 
 
+def lead(page: Page) -> str:
+    (said,) = [text for text in page.said("p") if "claims can be judged on these rows" in text]
+    return said
+
+
 def test_a_verdict_on_the_page_turns_with_the_store(empty: Store, make: Make) -> None:
     insert(empty, "boards", pair(1.293))
     assert verdict(Page(make())) == ("2", "confirmed")
@@ -247,6 +252,25 @@ def test_a_verdict_on_the_page_turns_with_the_store(empty: Store, make: Make) ->
             "where s.id = w.session_id and e.id = s.engine_id and e.tensor_parallel = 2"
         )
     assert verdict(Page(make())) == ("2", "differs")
+
+
+def test_a_claim_that_our_rows_are_not_about_is_not_counted_as_judged(
+    empty: Store, make: Make
+) -> None:
+    """A claim on vLLM, and rows of another engine: a figure stands there, but no verdict."""
+    insert(empty, "boards", pair(1.293))
+    judged = lead(Page(make()))
+    assert judged.startswith("2 of ")
+    assert "decides nothing" not in judged
+    with empty.begin() as connection:
+        connection.exec_driver_sql("update engines set backend = 'transformers'")
+    page = Page(make())
+    assert verdict(page) == ("2", "not comparable")
+    shown = page.table("Claims")[1:]
+    assert {row[7] for row in shown} == {"not comparable"}
+    assert all(row[8].endswith("our rows are of something else") for row in shown)
+    assert lead(page).startswith("0 of ")
+    assert f"Of {len(shown)} more a figure of ours" in lead(page)
 
 
 def test_every_number_is_of_one_moment(
