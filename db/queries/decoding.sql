@@ -3,7 +3,8 @@ select model, weights, backend, backend_version, dtype, quantization, tensor_par
        speculation, power_limit_w, board, board_count, reality, protocol, input_tokens,
        output_tokens, batch_size, decoding, beams, temperature, top_p, workload, replicate,
        joules_per_prompt, joules_per_output_token, energy_method,
-       estimated_joules_per_output_token, estimate_method, output_tokens_per_s, marks
+       estimated_joules_per_output_token, estimate_method, output_tokens_per_s, marks,
+       task_key
   from measurements
  where (engine_id, protocol_id, input_tokens, output_tokens, batch_size) in
        (select engine_id, protocol_id, input_tokens, output_tokens, batch_size

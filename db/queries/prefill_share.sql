@@ -10,7 +10,7 @@ with summed as (
 )
 select m.model, m.backend, m.board, m.board_count, m.reality, m.protocol, m.workload, m.input_tokens,
        m.output_tokens, m.batch_size, m.replicate, s.method, s.prefill_j, s.decode_j,
-       s.prefill_j / (s.prefill_j + s.decode_j) as prefill_share
+       s.prefill_j / (s.prefill_j + s.decode_j) as prefill_share, m.task_key
   from summed s join measurements m using (attempt_id)
  where s.complete and not s.mixed_s > 0 -- an equality would be taken for a rarity
  order by m.model, m.backend, m.board, m.reality, m.protocol, m.input_tokens, m.output_tokens,

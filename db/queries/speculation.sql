@@ -7,7 +7,7 @@ select model, weights, backend, backend_version, dtype, quantization, tensor_par
                 counters ->> 'draft_tokens_accepted')::float8
            / nullif(coalesce(counters ->> 'vllm:spec_decode_num_draft_tokens',
                              counters ->> 'draft_tokens_proposed')::float8, 0) as acceptance,
-       counters, marks
+       counters, marks, task_key
   from measurements
  where (model, backend, board, workload) in (select model, backend, board, workload
                                                from configurations where speculation is not null)

@@ -32,6 +32,7 @@ def measured() -> list[Row]:
     small, large = (engine(model, "a100-sxm-80gb") for model in (SMALL, LARGE))
     elsewhere = replace(small, board="h100-sxm-80gb")
     two = replace(small, tensor_parallel=2, board_count=2)
+    ownerless = replace(engine("facebook/opt-2.7b", "l4"), model=replace(small.model, name="mine"))
     eager = [replace(small, options={"enforce_eager": on}) for on in (True, False)]
     made = [
         row(small, 100, 100, 1, 40.0, phases=(10.0, 30.0), e2e_s=1.0),
@@ -44,6 +45,7 @@ def measured() -> list[Row]:
         row(two, 100, 100, 8, 13.0, e2e_s=1.2),
         row(replace(small, quantization="fp8"), 100, 100, 8, 7.0),
         row(replace(small, backend="transformers"), 100, 100, 8, 30.0),
+        row(ownerless, 100, 100, 8, 10.0),
         row(eager[0], 100, 100, 8, 10.0),
         row(eager[1], 100, 100, 8, 8.0, marks=["interval_wide"]),
     ]
@@ -65,7 +67,9 @@ insert into external_rows (digest, source, file_sha256, line, model, board, gpus
                            batch_size, input_tokens, output_tokens, backend,
                            energy_j_per_output_token)
 values ('d', 'others', 'f', 2, 'other-owner/OPT-125M', 'a100-sxm-80gb', 1, 1, 8, 110, 100, 'tgi',
-        0.2)
+        0.2),
+       ('e', 'others', 'f', 3, 'other-owner/Mine', 'l4', 1, 1, 8, 110, 100, 'tgi', 0.2),
+       ('g', 'others', 'f', 4, 'other-owner/', 'l4', 1, 1, 8, 110, 100, 'tgi', 0.2)
 """
 
 
@@ -142,7 +146,7 @@ def test_formats_options_and_backends_are_compared_with_all_else_equal(ask) -> N
     (graphs,) = (r for r in ask("options_gain") if r["option"] == "enforce_eager")
     assert (graphs["from_value"], graphs["to_value"]) == (True, False)
     assert graphs["energy_saved_pct"] == pytest.approx(20.0)
-    (backends,) = ask("backends_compared")
+    (backends,) = (r for r in ask("backends_compared") if not r["against_options"])
     assert (backends["backend"], backends["against"]) == ("transformers", "vllm")
     assert backends["energy_ratio"] == pytest.approx(3.0)
 
@@ -183,6 +187,7 @@ def test_external_rows_stand_beside_our_own(ask) -> None:
     found = [r for r in rows if r["reality"] == "real" and r["backend"] == "vllm"]
     assert found
     assert min(r["own_over_external"] for r in found) == pytest.approx(0.4)  # with graphs, 8 J
+    assert {r["model"] for r in found if r["board"] == "l4"} == {"other-owner/Mine"}
 
 
 def test_progress_and_cost(ask) -> None:
@@ -192,7 +197,7 @@ def test_progress_and_cost(ask) -> None:
     assert progress["quickstart"]["points_left_out"] == 4
     assert progress["empty"]["done_pct"] is None
     cost = [r for r in ask("cost_so_far") if r["campaign"] == "measured"]
-    assert {r["board"] for r in cost} == {"a100-sxm-80gb", "h100-sxm-80gb"}
+    assert {r["board"] for r in cost} == {"a100-sxm-80gb", "h100-sxm-80gb", "l4"}
     assert all(r["measured_kwh"] > r["of_it_loading_kwh"] > 0 for r in cost)
 
 
