@@ -2,22 +2,35 @@
 
 -- name: counted
 -- Own accepted measurements with joules, none of the metered ones marked as doubtful. Rows of one
--- kin have reality, weights and protocol in common, rows of one stack the software and its number format.
+-- kin have reality, weights and protocol in common, of one software what computes with which settings,
+-- of one stack its number format too. revision is the model and its commit, boards the group and how
+-- it is split, workload all that is asked for, and work all of it but lengths and batch. That an
+-- engine computes no more together than the batch goes with the batch, not with its options.
 create temporary table counted on commit drop as
 select m.attempt_id, m.session_id, m.task_key, m.engine_id, m.replicate, m.reality, m.weights,
        m.protocol, concat_ws('/', m.reality, m.weights, m.protocol_id) as kin,
-       concat_ws('/', m.backend, m.backend_version, m.dtype, m.power_limit_w, m.threads) as stack,
-       m.model, m.backend, m.dtype, m.quantization, m.tensor_parallel, m.board, m.board_count,
-       m.options, m.mode, m.speculation, m.draft, m.input_tokens, m.output_tokens, m.batch_size,
+       set.settings, concat_ws('/', m.backend, m.backend_version, set.settings) as software,
+       concat_ws('/', m.backend, m.backend_version, set.settings, m.dtype) as stack,
+       m.model, concat_ws('@', m.model, m.model_commit) as revision, m.backend, m.dtype,
+       m.quantization, m.tensor_parallel, m.board, m.board_count,
+       concat_ws(' ', m.board_count, m.board, 'tp' || m.tensor_parallel) as boards,
+       case when m.options ->> 'max_num_seqs' = m.batch_size::text
+            then m.options - 'max_num_seqs' else m.options end as options,
+       m.mode, m.speculation, m.speculative_tokens, m.draft, m.input_tokens, m.output_tokens,
+       m.batch_size,
        coalesce(m.requests_asked, m.batch_size) as requests_asked, m.lengths, m.arrival,
-       m.decoding,
+       m.decoding, concat_ws(' ', m.mode, m.workload) as workload,
+       concat_ws(' ', m.mode, substr(m.workload, strpos(m.workload, ' x') + 3
+                                                 + length(m.batch_size::text))) as work,
        m.quantization is null and m.speculation is null and m.decoding = 'greedy'
            and m.prefix_tokens = 0 as plain,
        m.joules_per_prompt, m.joules_per_output_token, m.e2e_s,
        m.joules_per_output_token_within_session_half_width / m.joules_per_output_token
            as relative_half_width,
        m.energy_j, m.cpu_package_j + m.cpu_dram_j as host_j
-  from measurements m
+  from measurements m,
+       lateral (select concat_ws(' ', 'limit=' || m.power_limit_w, 'threads=' || m.threads)
+                           as settings) set
  where m.energy_j is not null and m.joules_per_output_token > 0 and m.requests > 0
    and (m.reality = 'simulated' or not m.marks && %(doubtful)s::text[])
    and (%(campaign_id)s::int is null

@@ -31,6 +31,13 @@ class Form(StrEnum):
     VALUE = "value"  # as it is: a fit or a share, whose error does not follow from its rows
 
 
+class Interval(StrEnum):
+    """Where the interval of a claim's figure can come from."""
+
+    ROWS = "rows"  # the half-widths of the rows' joules, where there is one session
+    REPLICATES = "replicates"  # these alone: the figure is not made of whole runs' joules
+
+
 class Over(StrEnum):
     """How the points of a claim become one figure."""
 
@@ -60,6 +67,7 @@ class Claim:
     accept: tuple[float | None, float | None] = (None, None)
     form: Form = Form.RATIO
     over: Over = Over.MEAN
+    interval: Interval = Interval.ROWS
     points: int = 1
     of: Mapping[str, Sequence[object]] = field(default_factory=dict)
     sql: str | None = None
@@ -113,6 +121,7 @@ def read_claim(paper: str, content: object, where: str) -> Claim:
     try:
         rest["form"] = Form(rest.get("form", Form.RATIO))
         rest["over"] = Over(rest.get("over", Over.MEAN))
+        rest["interval"] = Interval(rest.get("interval", Interval.ROWS))
         rest["of"] = _conditions(rest.get("of") or {})
         rest["accept"] = _accepted(content)
         return Claim(paper=paper, **rest)

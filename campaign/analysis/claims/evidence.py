@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from math import sqrt
 from statistics import fmean, median, stdev
 
-from campaign.analysis.claims.claim import Form, Over
+from campaign.analysis.claims.claim import Form, Interval, Over
 from db.claims import Found, Source
 from workers.student import student
 
@@ -51,7 +51,11 @@ class _Seen:
 
 
 def weigh(
-    found: Sequence[Found], sources: Mapping[int, Source], form: Form, over: Over
+    found: Sequence[Found],
+    sources: Mapping[int, Source],
+    form: Form,
+    over: Over,
+    interval: Interval = Interval.ROWS,
 ) -> Evidence:
     """Return the figure that these points amount to; they are of one kin, and at least one."""
     seen = _by_replicate(found, sources, form)
@@ -59,7 +63,7 @@ def weigh(
     figures = [one.figure for one in _merged(seen.values()).values()]
     attempts = tuple(sorted({attempt for one in found for attempt in one.attempts}))
     half_width, contains = _between(seen, sources, found, over)
-    if half_width is None and len(seen) == 1:
+    if half_width is None and len(seen) == 1 and interval is Interval.ROWS:
         half_width = _within(next(iter(seen.values())), over)
         if half_width is not None:
             contains = "within one session: timing and repeats"

@@ -59,7 +59,7 @@ def judge(claim: Claim, rows: Counted, beside: Beside | None = None) -> Judged:
         return _missing(claim, lacking(claim, beside, rows))
     found = _best(claim, claim.of, rows, find)
     if found:
-        evidence = weigh(found, rows.sources, claim.form, claim.over)
+        evidence = weigh(found, rows.sources, claim.form, claim.over, claim.interval)
         verdict, why = decided(claim, evidence)
         return _judged(claim, verdict, why, evidence, rows)
     return _elsewhere(claim, rows, find) or _missing(claim, lacking(claim, beside, rows))
@@ -124,7 +124,7 @@ def _elsewhere(claim: Claim, rows: Counted, find: Finder) -> Judged | None:
             return None
         found = _best(claim, conditions, rows, find)
         if found:
-            evidence = weigh(found, rows.sources, claim.form, claim.over)
+            evidence = weigh(found, rows.sources, claim.form, claim.over, claim.interval)
             names = [without] if without else list(claim.of)
             wanted = ", ".join(f"{n} {' or '.join(map(str, claim.of[n]))}" for n in names)
             why = f"the claim is about {wanted}; our rows are of something else"

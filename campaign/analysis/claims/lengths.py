@@ -33,7 +33,7 @@ Of = Mapping[str, Sequence[object]]
 SQL = """
 select json_build_object('model', model, 'board', board, 'gpus', board_count, 'backend', backend,
                          'tensor_parallel', tensor_parallel, 'dtype', dtype, 'stack', stack,
-                         'options', options::text, 'arrival', arrival, 'requests', requests_asked,
+                         'options', options::text, 'work', work, 'settings', settings,
                          'batch', batch_size, 'inputs', input_tokens, 'outputs', output_tokens
                         )::text as point,
        joules_per_prompt as figure, array[attempt_id] as attempts
@@ -77,7 +77,7 @@ def groups(claim: str, rows: Counted, of: Of, *, batches: bool) -> list[Group]:
 def _sample(point: str) -> Sample:
     """Return what a row ran, without its joules; several claims ask for the same rows."""
     ran = json.loads(point)
-    apart = tuple((name, str(ran[name])) for name in ("stack", "options", "arrival", "requests"))
+    apart = tuple((name, str(ran[name])) for name in ("stack", "options", "work", "settings"))
     setup = Setup(
         model=str(ran["model"]), board=str(ran["board"]), backend=str(ran["backend"]),
         gpus=_whole(ran["gpus"]), tensor_parallel=_whole(ran["tensor_parallel"]),
@@ -175,11 +175,22 @@ def saved(claim: str, trace: Trace, rows: Counted, of: Of) -> list[Found]:
 
 
 def _pairs(found: Sequence[Group], rows: Counted) -> Iterator[tuple[Group, Group]]:
-    """Yield slow and fast set-ups of one model and board, of rows that may be compared."""
+    """Yield slow and fast set-ups that differ in the engine alone, of rows that may be compared."""
 
     def alike(one: Group) -> tuple[object, ...]:
         source = rows.sources[one.attempts[0]]
-        return (one.setup.model, one.setup.board, one.setup.gpus, source.kin, source.replicate)
+        also = dict(one.setup.also)
+        return (
+            one.setup.model,
+            one.setup.board,
+            one.setup.gpus,
+            one.setup.tensor_parallel,
+            one.setup.dtype,
+            also["work"],
+            also["settings"],
+            source.kin,
+            source.replicate,
+        )
 
     for slow in (one for one in found if one.setup.backend == SLOW):
         yield from ((slow, fast) for fast in found
