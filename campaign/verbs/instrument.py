@@ -8,10 +8,13 @@ from __future__ import annotations
 
 import argparse
 import os
+import signal
+import sys
 import tempfile
 import time
 from collections.abc import Mapping
 from pathlib import Path
+from types import FrameType
 
 from campaign.tabular import say, write_json
 from db.errors import ConfigError
@@ -53,11 +56,17 @@ def main(args: argparse.Namespace) -> int:
     def keep(found: Mapping[str, object]) -> None:
         _write(file, {**found, "seconds": round(time.monotonic() - began_s, 1)})
 
+    signal.signal(signal.SIGTERM, _leave)
     found = examine(args.gpu, keep, program=args.load, pace=args.pace, say=say)
     if args.json:
         write_json(found)
     say(f"{file}: {file.stat().st_size / 1e3:.1f} kB")
     return 0
+
+
+def _leave(number: int, _: FrameType | None) -> None:
+    """End as Ctrl-C does: the load and the meter go first."""
+    sys.exit(128 + number)
 
 
 def _write(file: Path, found: object) -> None:

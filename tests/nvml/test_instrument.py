@@ -2,33 +2,53 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 
 from tests.nvml.curve import StandinGpu
 from tests.nvml.load import SIZE_BYTES
+from tests.nvml.processes import gone
 
 pytestmark = pytest.mark.nvml
 
 ROOT = Path(__file__).resolve().parents[2]
 UUID = "GPU-eeeeeeee-0000-0000-0000-000000000000"
-SOURCE = (
-    "import json, sys\n"
-    "from workers.instrument.bench import Bench\n"
-    "from workers.instrument.experiments import counter_source\n"
-    "from workers.instrument.loader import Loader\n"
-    "from workers.meters.binding import Library\n"
-    "from workers.meters.nvml import NvmlMeter\n"
-    "with Library() as library:\n"
-    "    gpu = library.gpus()[0]\n"
-    "    bench = Bench(gpu=gpu, meter=NvmlMeter((gpu.uuid,)), pace=0.25,\n"
-    "                  loader=Loader('tests.nvml.drawn_load', 0))\n"
-    "    print(json.dumps(counter_source(bench, 0.1)['slope']))\n"
-    "    bench.loader.stop()\n"
+BENCH = """
+import json, sys
+from workers.instrument.bench import EDGES_S, Bench
+from workers.instrument.experiments import counter_source
+from workers.instrument.loader import Loader
+from workers.meters.binding import Library
+from workers.meters.nvml import NvmlMeter
+with Library() as library:
+    gpu = library.gpus()[0]
+    bench = Bench(gpu=gpu, meter=NvmlMeter((gpu.uuid,)), pace=0.25,
+                  loader=Loader('tests.nvml.drawn_load', 0))
+    print(json.dumps({}))
+    bench.loader.stop()
+"""
+SOURCE = BENCH.format("counter_source(bench, 0.1)['slope']")
+OUTLASTING = BENCH.format(
+    "[len(bench.steps(0.2, 3)), EDGES_S, bench.edges_s, len(bench.steps(0.2, 2))]"
 )
+#: A load that takes no notice of anything, for as long as a test may take.
+DEAF = """
+import os, time
+from pathlib import Path
+from workers.meters.child import Parent
+parent = Parent()
+requests = (request for request in parent.requests() if request is not None)
+next(requests)
+parent.answer({'ready': True})
+next(requests)
+Path(os.environ['DEAF_PID']).write_text(str(os.getpid()))
+time.sleep(600)
+"""
 
 
 @pytest.fixture
@@ -80,6 +100,33 @@ def test_a_counter_that_adds_up_the_sensor_is_told_from_one_that_does_not(
     done = run("-c", SOURCE)
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout) == pytest.approx(slope, abs=0.2)
+
+
+def test_a_load_outlasts_windows_whose_edges_take_long_and_one_that_did_not_is_left_out(board):
+    """A counter that ticks once a second: a fifth of a second takes two, edges and all."""
+    board(tick_s=1.0)
+    done = run("-c", OUTLASTING)
+    assert done.returncode == 0, done.stderr
+    first, usual_s, took_s, second = json.loads(done.stdout)
+    assert first < 3
+    assert took_s > usual_s
+    assert second == 2
+
+
+def test_a_verb_that_is_ended_takes_its_load_along(board, tmp_path):
+    board()
+    (tmp_path / "deaf.py").write_text(DEAF)
+    told = tmp_path / "pid"
+    environ = os.environ | {"PYTHONPATH": f"{ROOT}:{tmp_path}", "DEAF_PID": str(told)}
+    verb = subprocess.Popen([sys.executable, "-m", "campaign", "instrument", "--pace", "0.05",
+                             "-o", tmp_path / "found.json", "--load", "deaf"], env=environ,
+                            stderr=subprocess.DEVNULL)  # fmt: skip
+    with verb:
+        while verb.poll() is None and not (told.exists() and told.read_text()):
+            time.sleep(0.05)
+        verb.terminate()
+    assert verb.returncode == 128 + signal.SIGTERM
+    assert gone(int(told.read_text()))
 
 
 def test_without_a_load_the_rest_is_found_and_the_file_says_why(board, tmp_path):

@@ -33,8 +33,18 @@ def test_there_is_work_inside_the_stretches_alone():
         at_ns.append(time.monotonic_ns())
         time.sleep(0.001)
 
-    told = follow(work, switches)
+    told = follow(work, switches, lambda: True)
     assert told["done"] == len(at_ns)
     assert all(any(a <= at < b for a, b in told["stretches"]) for at in at_ns)
     for (began_ns, _), due_ns in zip(told["stretches"], switches[::2], strict=True):
         assert began_ns >= due_ns
+
+
+def test_a_load_that_nobody_wants_any_more_ends_within_a_stretch():
+    done = []
+    begun_ns = time.monotonic_ns()
+    switches = [begun_ns, begun_ns + 3600 * 1000 * MS, begun_ns + 7200 * 1000 * MS,
+                begun_ns + 7201 * 1000 * MS]  # fmt: skip
+    told = follow(lambda: done.append(1), switches, lambda: len(done) < 3)
+    assert told["done"] == len(done) == 3
+    assert len(told["stretches"]) == 1

@@ -16,8 +16,11 @@ from workers.meters.nvml import NvmlMeter
 
 #: A load like that of decoding: steps of so many seconds, this part of them at work.
 STEP_S, STEP_DUTY = 0.023, 0.6
-#: What finding the edges of a window takes at most, seconds: the load must outlast it.
-EDGES_S = 0.8
+#: What finding the edges of a window takes, seconds, where none took longer; the load must outlast
+#: it, and is made for edges that take this many times as long as those of the last window.
+EDGES_S, SLACK = 0.8, 1.25
+#: A load is on for so long before it is metered.
+SETTLE_S = 1.0
 
 
 @dataclass(slots=True, kw_only=True)
@@ -28,6 +31,7 @@ class Bench:
     meter: NvmlMeter
     loader: Loader | None
     pace: float = 1.0
+    edges_s: float = EDGES_S
 
     @property
     def load(self) -> Loader:
@@ -45,12 +49,15 @@ class Bench:
         return max(2, round(at_full_pace * min(1.0, self.pace)))
 
     def window(self, seconds: float, *, follow: bool = False) -> GpuEnergy:
-        """Meter some seconds as a campaign does."""
+        """Meter some seconds as a campaign does, and see how long the edges take beside them."""
+        asked_ns = time.monotonic_ns()
         began_ns = self.meter.open(follow=follow)
         time.sleep(max(0.0, (began_ns - time.monotonic_ns()) / 1e9 + seconds))
         ended_ns = time.monotonic_ns()
         self.meter.begin_close()
         closed = self.meter.finish_close(began_ns, ended_ns)
+        took_s = (time.monotonic_ns() - asked_ns) / 1e9
+        self.edges_s = max(EDGES_S, SLACK * (took_s - seconds))
         return next(gpu for gpu in closed.gpus if not gpu.sibling)
 
     def under(self, switches_ns: list[int]) -> tuple[dict[str, Series], list[Stretch]]:
@@ -60,11 +67,23 @@ class Bench:
         stretches, _ = self.load.finish(1.0)
         return series, stretches
 
-    def repeated(self, seconds: float, times: int) -> list[GpuEnergy]:
-        """Meter windows of one length, one after another, under a load like decoding's."""
-        lasting_s = times * (seconds + EDGES_S) + 1.0
-        self.load.start(square(STEP_S, STEP_DUTY, lasting_s, from_ns=soon_ns()))
-        time.sleep(0.3)
-        found = [self.window(seconds) for _ in range(times)]
-        self.load.finish(lasting_s)
-        return found
+    def loaded(self, switches_ns: list[int], seconds: float, times: int) -> list[GpuEnergy]:
+        """Meter windows under a load, one after another, and return those that it outlasted.
+
+        The end of the others is that of an idle board.
+        """
+        self.load.start(switches_ns)
+        time.sleep(max(0.0, (switches_ns[0] - time.monotonic_ns()) / 1e9) + SETTLE_S)
+        windows = [(self.window(seconds), time.monotonic_ns()) for _ in range(times)]
+        stretches, _ = self.load.finish((switches_ns[-1] - switches_ns[0]) / 1e9)
+        until_ns = stretches[-1][1] if stretches else 0
+        return [gpu for gpu, closed_ns in windows if closed_ns <= until_ns]
+
+    def lasting_s(self, seconds: float, times: int) -> float:
+        """Return how long a load must be on for windows of one length, by what edges took last."""
+        return SETTLE_S + times * (seconds + self.edges_s) + 0.5
+
+    def steps(self, seconds: float, times: int) -> list[GpuEnergy]:
+        """Meter windows of one length under a load like decoding's."""
+        lasting_s = self.lasting_s(seconds, times)
+        return self.loaded(square(STEP_S, STEP_DUTY, lasting_s, from_ns=soon_ns()), seconds, times)

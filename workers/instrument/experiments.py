@@ -98,14 +98,10 @@ def counter_source(bench: Bench, sensor_period_s: float) -> Found:
 
 def against_integral(bench: Bench) -> Found:
     """Counter over integral of the samples: at full load, and in steps like decoding's."""
-    found: Found = {}
     seconds = bench.seconds(5.0)
-    bench.load.start(steady(seconds + 2.0))
-    time.sleep(1.0)
-    found["full"] = _window(bench.window(seconds))
-    bench.load.finish(seconds)
-    found["steps"] = _window(bench.repeated(seconds, 1)[0])
-    return found
+    full = bench.loaded(steady(bench.lasting_s(seconds, 1)), seconds, 1)
+    steps = bench.steps(seconds, 1)
+    return {"full": _first(full), "steps": _first(steps)}
 
 
 def idle(bench: Bench) -> Found:
@@ -114,15 +110,20 @@ def idle(bench: Bench) -> Found:
 
 
 def repeats(bench: Bench) -> Found:
-    """Windows of five seconds and shorter ones, by the length they had: how their watts spread."""
+    """Windows of five seconds and shorter ones, by the length they had: how their watts spread.
+
+    `load_ended` is how many of them were left out because the load ended before they did.
+    """
     found: Found = {}
+    times = bench.times(EACH)
     for length_s in (*LENGTHS_S, 5.0):
         seconds = bench.seconds(length_s)
-        windows = bench.repeated(seconds, bench.times(EACH))
+        windows = bench.steps(seconds, times)
         found[f"{seconds:g}"] = {
             "mean_w": spread([gpu.mean_w for gpu in windows]),
             "half_width": _relative(windows),
             "ratio": spread([gpu.ratio for gpu in windows]),
+            "load_ended": times - len(windows),
         }
     return found
 
@@ -187,7 +188,11 @@ def _relative(windows: list[GpuEnergy]) -> float | None:
     """Return the mean half-width of windows, as a part of their joules."""
     known = [g.timing_uncertainty_j / g.energy_j for g in windows
              if g.energy_j and g.timing_uncertainty_j is not None]  # fmt: skip
-    return fmean(known) if len(known) == len(windows) else None
+    return fmean(known) if known and len(known) == len(windows) else None
+
+
+def _first(windows: list[GpuEnergy]) -> Found:
+    return _window(windows[0]) if windows else {"load_ended": 1}
 
 
 def _window(gpu: GpuEnergy) -> Found:

@@ -1,7 +1,8 @@
 """A load on a GPU that is switched at given instants: what an instrument is looked at with.
 
 A process of its own, asked over its pipes. It owns the arithmetic that draws power and the stamps
-of when it did. It never measures, and changes no setting of a board.
+of when it did. It ends with its parent, in the middle of a schedule too. It never measures, and
+changes no setting of a board.
 """
 
 from __future__ import annotations
@@ -37,16 +38,18 @@ def work_of(index: int) -> Work:
     return work
 
 
-def follow(work: Work, switches_ns: Sequence[int]) -> Message:
-    """Work from the first instant to the second, rest to the third, and so on.
+def follow(work: Work, switches_ns: Sequence[int], wanted: Callable[[], bool]) -> Message:
+    """Work from the first instant to the second, rest to the third, and so on, while it is wanted.
 
     Returns how often there was work, and when each stretch of it began and ended.
     """
     done, stretches = 0, []
     for on_ns, off_ns in zip(switches_ns[::2], switches_ns[1::2], strict=True):
+        if not wanted():
+            break
         _rest(on_ns)
         began_ns = time.monotonic_ns()
-        while time.monotonic_ns() < off_ns:
+        while time.monotonic_ns() < off_ns and wanted():
             work()
             done += 1
         stretches.append([began_ns, time.monotonic_ns()])
@@ -76,7 +79,8 @@ def main() -> None:
         return
     parent.answer({"ready": True})
     for request in requests:
-        parent.answer(follow(work, [integer(at) for at in items(request["switches_ns"])]))
+        switches_ns = [integer(at) for at in items(request["switches_ns"])]
+        parent.answer(follow(work, switches_ns, parent.alive))
 
 
 if __name__ == "__main__":
