@@ -156,3 +156,32 @@ def test_a_helper_that_keeps_silent_is_given_up_and_killed(standin):
     assert gone(child.pid)
     with pytest.raises(ChildGone):
         child.ask({"do": "pids", "group": []}, timeout_s=0.2)
+
+
+LOUD = """
+import sys
+from workers.meters.child import Parent
+parent = Parent()
+requests = parent.requests()
+next(requests)
+for _ in range(100_000):
+    print("a line of no use to anybody", file=sys.stderr)
+parent.answer({"ready": True})
+next(requests)
+raise OSError("the board went up in smoke")
+"""
+
+
+def test_what_a_helper_said_last_tells_why_it_is_gone_and_nobody_had_to_listen(
+    tmp_path, monkeypatch
+):
+    (tmp_path / "loud.py").write_text(LOUD)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    child = Child("loud", {})
+    assert child.receive(30.0) == {"ready": True}
+    with pytest.raises(ChildGone, match=r"OSError: the board went up in smoke$") as gone:
+        child.ask({}, 30.0)
+    assert "Traceback" in gone.value.said
+    assert len(gone.value.said) <= 4096
+    with pytest.raises(ChildGone, match=r"went up in smoke$"):
+        child.send({})

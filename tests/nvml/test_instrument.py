@@ -66,7 +66,8 @@ def board(standin, tmp_path, monkeypatch):
 
 
 def run(*words):
-    environ = os.environ | {"PYTHONPATH": str(ROOT)}
+    path = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
+    environ = os.environ | {"PYTHONPATH": path}
     return subprocess.run([sys.executable, *words], env=environ, check=False, timeout=200,
                           capture_output=True, text=True)  # fmt: skip
 
@@ -127,6 +128,42 @@ def test_a_verb_that_is_ended_takes_its_load_along(board, tmp_path):
         verb.terminate()
     assert verb.returncode == 128 + signal.SIGTERM
     assert gone(int(told.read_text()))
+
+
+#: A load that works, and answers with something that is none.
+WRONG = (
+    DEAF.partition("next(requests)\nPath")[0]
+    + """
+for request in requests:
+    parent.answer({'stretches': None})
+"""
+)
+
+
+def test_a_defect_in_one_experiment_is_said_and_the_others_go_on(board, tmp_path, monkeypatch):
+    board()
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    (tmp_path / "wrong.py").write_text(WRONG)
+    file = tmp_path / "found.json"
+    done = run("-m", "campaign", "instrument", "-o", file, "--pace", "0.05", "--load", "wrong")
+    assert done.returncode == 0, done.stderr
+    found = json.loads(file.read_text())["found"]
+    failed = {name: value["failed"] for name, value in found.items() if "failed" in value}
+    assert set(failed) == {"sensors", "counter_source", "against_integral", "windows", "meter_cost"}
+    assert set(failed.values()) == {"TypeError: not a list: None"}
+    assert "Traceback" in done.stderr
+
+
+def test_a_load_that_breaks_down_says_why(board, tmp_path, monkeypatch):
+    board()
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    (tmp_path / "broken.py").write_text("raise MemoryError('no room for a load')")
+    file = tmp_path / "found.json"
+    done = run("-m", "campaign", "instrument", "-o", file, "--pace", "0.05", "--load", "broken")
+    assert done.returncode == 0, done.stderr
+    found = json.loads(file.read_text())["found"]
+    assert found["load"]["why_not"].endswith("MemoryError: no room for a load")
+    assert "Traceback" in done.stderr
 
 
 def test_without_a_load_the_rest_is_found_and_the_file_says_why(board, tmp_path):

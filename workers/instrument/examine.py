@@ -7,6 +7,7 @@ computes says something. An experiment that fails says why, and the others go on
 from __future__ import annotations
 
 import time
+import traceback
 from collections.abc import Callable, Iterator
 
 from db.errors import NodeUnfit
@@ -67,6 +68,7 @@ def _all(gpu: Gpu, program: str, pace: float, say: Say) -> Iterator[tuple[str, o
         yield from _passive(bench, say)
         bench.loader = Loader(program, gpu.index)
         if bench.loader.why_not is not None:
+            say(f"no load: {bench.loader.said or bench.loader.why_not}")
             yield "load", {"why_not": bench.loader.why_not}
             return
         yield from _active(bench, say)
@@ -113,7 +115,13 @@ def _tried(name: str, experiment: Callable[[], Found], say: Say) -> Found:
     began_s = time.monotonic()
     try:
         found = experiment()
-    except (SensorError, ChildGone, NodeUnfit) as error:
+    except ChildGone as gone:
+        found = {"failed": f"ChildGone: {gone}"}
+        say(gone.said)
+    except (SensorError, NodeUnfit) as error:
         found = {"failed": f"{type(error).__name__}: {error}"}
+    except Exception as error:  # noqa: BLE001 - a defect: said with its traceback, the others go on
+        found = {"failed": f"{type(error).__name__}: {error}"}
+        say(traceback.format_exc())
     say(f"{name}: {found.get('failed', 'done')}, {time.monotonic() - began_s:.1f} s")
     return found

@@ -22,17 +22,18 @@ Stretch = tuple[int, int]
 
 
 class Loader:
-    """A load in a process of its own; `why_not` says why there is none."""
+    """A load in a process of its own; `why_not` says why there is none, `said` what it said."""
 
     def __init__(self, program: str, index: int) -> None:
         """Start it on a GPU by its index; returns once it holds the board."""
         self.why_not: str | None = None
+        self.said = ""
         self._child = Child(program, {"index": index})
         try:
             answer = self._child.receive(READY_S)
             self.why_not = str(answer["unavailable"]) if "unavailable" in answer else None
         except ChildGone as gone:
-            self.why_not = str(gone)
+            self.why_not, self.said = str(gone), gone.said
 
     def start(self, switches_ns: Sequence[int]) -> None:
         """Ask for a load that is on from the first instant to the second, and so on."""

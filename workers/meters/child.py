@@ -2,7 +2,8 @@
 
 It owns the two ends of the conversation. The child ends on the end of its input, and, should a
 forked sibling hold that pipe open, as soon as its parent is another process than the one that
-started it. It inherits no file descriptor but its pipes.
+started it. It inherits no file descriptor but its pipes. What it last said on stderr is kept, for
+whoever asks why it is gone.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import select
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import IO, cast
@@ -20,12 +22,23 @@ from typing import IO, cast
 Message = Mapping[str, object]
 
 CHUNK_BYTES = 1 << 16
+#: What is kept of a child's stderr, and how long its end is waited for: a grandchild may hold it.
+SAID_BYTES, SAID_S = 4096, 1.0
 
 _ROOT = Path(__file__).resolve().parents[2]
 
 
 class ChildGone(Exception):
-    """The child died, or did not answer in time (it is dead by the time this is raised)."""
+    """The child died, or did not answer in time (it is dead by the time this is raised).
+
+    `said` is the end of what it wrote to stderr; the message holds the last line of that.
+    """
+
+    def __init__(self, what: str, said: str = "") -> None:
+        """Say what became of it, and its last words."""
+        lines = said.strip().splitlines()
+        super().__init__(f"{what}: {lines[-1].strip()}" if lines else what)
+        self.said = said
 
 
 class Child:
@@ -40,12 +53,14 @@ class Child:
         # -P and cwd: a folder called `workers` where the user stands must not shadow this package.
         self._process = subprocess.Popen(
             [sys.executable, "-P", "-m", module, str(os.getpid())],
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
             env=env, cwd="/", bufsize=0,
         )  # fmt: skip
         self._input = cast("IO[bytes]", self._process.stdin)
         self._output = cast("IO[bytes]", self._process.stdout)
         self._pending = b""
+        self._said = b""
+        self._listener = _deaf_to_signals(self._listen)
         self.send(settings)
 
     @property
@@ -59,7 +74,7 @@ class Child:
             self._input.write(json.dumps(message).encode() + b"\n")
         except (BrokenPipeError, ValueError) as error:
             self.stop()
-            raise ChildGone(f"the helper process {self.pid} is gone") from error
+            raise self._gone("is gone") from error
 
     def receive(self, timeout_s: float) -> Message:
         """Return the next answer, however long it is.
@@ -71,10 +86,20 @@ class Child:
             chunks.append(self._read(timeout_s))
             if not chunks[-1]:
                 self.stop()
-                raise ChildGone(f"the helper process {self.pid} did not answer")
+                raise self._gone("did not answer")
         last, self._pending = chunks[-1].split(b"\n", 1)
         answer: Message = json.loads(b"".join([*chunks[:-1], last]))
         return answer
+
+    def _gone(self, what: str) -> ChildGone:
+        said = self._said.decode(errors="replace")
+        return ChildGone(f"the helper process {self.pid} {what}", said)
+
+    def _listen(self) -> None:
+        """Keep the end of what the child says on stderr: it must never wait for a reader."""
+        with cast("IO[bytes]", self._process.stderr) as stderr:
+            while chunk := stderr.read(CHUNK_BYTES):
+                self._said = (self._said + chunk)[-SAID_BYTES:]
 
     def _read(self, timeout_s: float) -> bytes:
         """Return what the child wrote; nothing if it is gone or keeps silent."""
@@ -96,13 +121,25 @@ class Child:
             self._process.kill()
             self._process.wait()
         self._output.close()
+        self._listener.join(SAID_S)
+
+
+def _deaf_to_signals(work: Callable[[], None]) -> threading.Thread:
+    """Start a thread that no signal is delivered to: whoever masks or awaits them has them all."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+    try:
+        thread = threading.Thread(target=work, daemon=True)
+        thread.start()
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+    return thread
 
 
 class Parent:
     """The child's end: requests in, answers out, and the knowledge of whether the parent lives."""
 
     def __init__(self) -> None:
-        """Take the pipes over; whatever a library prints from now on goes nowhere."""
+        """Take the pipes over; whatever a library prints from now on goes to stderr."""
         self._parent = int(sys.argv[1])
         self._out = os.dup(1)
         os.dup2(2, 1)

@@ -7,6 +7,7 @@ can happen to a board.
 
 from __future__ import annotations
 
+import logging
 import math
 import time
 from collections.abc import Mapping, Sequence
@@ -19,6 +20,8 @@ from workers.meters.child import Child, ChildGone, Message, integer, items, mapp
 from workers.meters.curve import Curve, curve_of
 from workers.meters.gpureport import Report, gpu_energy, parse_report, unread
 from workers.meters.users import Users
+
+log = logging.getLogger("campaign.nvml")
 
 #: Seconds after which a silent sampler counts as dead: a board may hang in the driver.
 GREETING_S, OPEN_S, CLOSE_S, PIDS_S = 30.0, 30.0, 30.0, 30.0
@@ -93,7 +96,8 @@ class NvmlMeter:
         try:
             greeting = child.receive(GREETING_S)
         except ChildGone as error:
-            raise NodeUnfit("the GPU sampler did not start: run `campaign doctor`") from error
+            message = f"the GPU sampler did not start ({error}): run `campaign doctor`"
+            raise NodeUnfit(message) from error
         if "fix" in greeting:
             child.stop()
             raise NodeUnfit(f"NVML is not usable: {greeting['fix']}")
@@ -127,19 +131,26 @@ class NvmlMeter:
             child = self._child or self._start()
             request = {"do": "open", "group": self._uuids, "follow": follow}
             self._opened = child.ask(request, OPEN_S)
-        except (ChildGone, NodeUnfit):
-            self._child, self._opened = None, None
+        except (ChildGone, NodeUnfit) as error:
+            self._lost(error)
+            self._opened = None
             return time.monotonic_ns()
         starts = [integer(at) for at in items(self._opened["starts_ns"])]
         return max(starts, default=integer(self._opened["opened_ns"]))
+
+    def _lost(self, error: ChildGone | NodeUnfit) -> None:
+        """Go on without the sampler; the next window starts another. What it said is logged."""
+        self._child = None
+        if said := getattr(error, "said", ""):
+            log.warning("the GPU sampler is gone: %s", said)
 
     def begin_close(self) -> None:
         """Ask for the end edge; `finish_close` waits for it."""
         if self._child is not None:
             try:
                 self._child.send({"do": "close", "aligned": self._aligned})
-            except ChildGone:
-                self._child = None
+            except ChildGone as gone:
+                self._lost(gone)
 
     def finish_close(self, started_ns: int, ended_ns: int) -> GpuWindow:
         """Report the window `started_ns`..`ended_ns`, after `begin_close`."""
@@ -182,8 +193,8 @@ class NvmlMeter:
             found = [parse_report(self._child.receive(CLOSE_S))
                      for _ in range(integer(head["gpus"]))]  # fmt: skip
             return mapping(head["siblings_mj"]), {report.uuid: report for report in found}
-        except ChildGone:
-            self._child = None
+        except ChildGone as gone:
+            self._lost(gone)
             return None
 
     def _energy(
@@ -203,8 +214,8 @@ class NvmlMeter:
             return Users()
         try:
             return Users.parse(self._child.ask({"do": "pids", "group": self._uuids}, PIDS_S))
-        except ChildGone:
-            self._child = None
+        except ChildGone as gone:
+            self._lost(gone)
             return Users()
 
     def freeze_processes(self) -> None:
