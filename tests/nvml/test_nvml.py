@@ -258,6 +258,20 @@ def test_processes_not_listed_in_a_window_are_unknown_once(stage, fire, meter_of
     assert meter.foreign_processes() == ()
 
 
+@pytest.mark.parametrize(("bits", "words"), [(0, ()), (0x40, ("hw_thermal",))])
+def test_throttling_that_the_driver_does_not_tell_of_is_unknown_and_not_none(
+    stage, fire, meter_of, bits, words
+):
+    stage(StandinGpu(uuid=A, throttle=bits, failures=(("state", 3, 0.1, 0.0),)))
+    meter = meter_of(A)
+    (found,) = window_of(meter).gpus
+    assert (found.throttle_reasons, found.reasons) == (words, ())
+    fire(0.2)
+    (found,) = window_of(meter).gpus
+    assert (found.throttle_reasons, found.reasons) == ((), ("throttling_unknown",))
+    assert found.method == "counter"
+
+
 # ---- failures ----------------------------------------------------------------------------------
 
 
@@ -386,9 +400,9 @@ def test_samples_that_stand_while_the_counter_disagrees_are_not_believed(standin
         ("power", 1, ("counter", ("sample_gap",))),
         ("power", 0, (None, ("no_counter", "sample_gap"))),
         ("fields", 0, (None, ("no_counter", "sample_gap"))),
-        ("state", 1, ("counter", ())),
+        ("state", 1, ("counter", ("throttling_unknown",))),
         ("processes", 1, ("counter", ())),
-        ("all", 1, (None, ("nvml_error_999", "sample_gap"))),
+        ("all", 1, (None, ("nvml_error_999", "sample_gap", "throttling_unknown"))),
     ],
 )
 def test_a_query_that_breaks_in_mid_window_costs_what_rests_on_it(

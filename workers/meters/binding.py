@@ -209,12 +209,12 @@ class Gpu:
         mode = self._maybe(self._nvml.nvmlDeviceGetMigMode, self._handle)
         return mode is not None and bool(mode[0])
 
-    def throttle_bits(self) -> int:
-        """Return the clocks event reasons set now, as NVML's bits."""
+    def throttle_bits(self) -> int | None:
+        """Return the clocks event reasons set now, as NVML's bits; None where it does not tell."""
         bits = self._maybe(self._nvml.nvmlDeviceGetCurrentClocksEventReasons, self._handle)
         if bits is None:  # drivers before 535 know the older name only
             bits = self._maybe(self._nvml.nvmlDeviceGetCurrentClocksThrottleReasons, self._handle)
-        return int(bits or 0)
+        return None if bits is None else int(bits)
 
     def telemetry(self) -> Telemetry:
         """Read clocks, temperature and utilisation."""

@@ -32,6 +32,8 @@ READ_LATE_S = 0.05
 STALE_S = 1.0
 #: An edge of the window was bracketed, but not closely; the half-width holds that.
 EDGE_WIDE = "edge_wide"
+#: The driver did not tell at some moment of the window whether the board was held back.
+THROTTLING_UNKNOWN = "throttling_unknown"
 #: Samples that are all alike are believed less than a counter that differs by this part.
 STANDING = 0.05
 
@@ -59,6 +61,7 @@ class Report:
     jitter_s: float = 0.0
     sensor: Sensor = field(default_factory=Sensor)
     stale: bool = False
+    throttle_missed: bool = False
 
     @property
     def end_ns(self) -> int | None:
@@ -102,6 +105,7 @@ def parse_report(raw: object) -> Report:
         limit_w=raw["limit_w"], telemetry=tuple(raw["telemetry"]), throttle=int(raw["throttle"]),
         lost=bool(raw["lost"]), went_back=bool(raw["went_back"]), sensor=_sensor(raw),
         stale=int(raw["stalest_ns"]) >= STALE_S * 1e9,
+        throttle_missed=bool(raw["throttle_missed"]),
     )  # fmt: skip
 
 
@@ -149,6 +153,7 @@ def gpu_energy(
     )  # fmt: skip
     ratio = (counted.energy_j / integral.energy_j
              if counted and integral and integral.energy_j > 0 else None)  # fmt: skip
+    throttle_reason = THROTTLING_UNKNOWN if report.throttle_missed else None
     duration_s = (window[1] - window[0]) / 1e9
     return GpuEnergy(
         uuid=report.uuid, index=index, name=name, sibling=sibling,
@@ -167,7 +172,7 @@ def gpu_energy(
         memory_clock_mhz=_telemetry(report, "memory_clock_mhz", fmean),
         utilization_pct=_telemetry(report, "utilization_pct", fmean),
         throttle_reasons=throttle_words(report.throttle),
-        reasons=tuple(r for r in (counter_reason, sample_reason) if r),
+        reasons=tuple(r for r in (counter_reason, sample_reason, throttle_reason) if r),
         trace=_trace(report, window),
     )  # fmt: skip
 

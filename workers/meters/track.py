@@ -43,6 +43,7 @@ class Track:
     look_due_ns: int | None = None
     telemetry: list[Telemetry] = field(default_factory=list)
     throttle: int = 0
+    throttle_missed: bool = False
     went_back: bool = False
     start: Edge | str = "no_counter"
 
@@ -120,7 +121,7 @@ class Track:
 
     def begin(self) -> None:
         """Forget what belonged to an earlier window."""
-        self.went_back, self.throttle = False, 0
+        self.went_back, self.throttle, self.throttle_missed = False, 0, False
         self.look_due_ns = None
         self.looks.clear()
         self.telemetry.clear()
@@ -175,7 +176,10 @@ class Track:
         return bool(self._try(lambda: self.read_power(keep=False)))
 
     def _throttled(self) -> None:
-        self.throttle |= self.gpu.throttle_bits()
+        """Note why the clocks are held back, or that it is not told. Raises SensorError."""
+        bits = self.gpu.throttle_bits()
+        self.throttle_missed = self.throttle_missed or bits is None
+        self.throttle |= bits or 0
 
     def _described(self) -> None:
         self.telemetry.append(self.gpu.telemetry())
@@ -239,7 +243,8 @@ class Track:
             "polled": not self.counts, "averaged": self.averaged,
             "stalest_ns": self.power.stalest_ns, "limit_w": self.limit_w,
             "telemetry": [asdict(t) for t in self.telemetry], "throttle": self.throttle,
-            "lost": self.lost, "went_back": self.went_back,
+            "throttle_missed": self.throttle_missed, "lost": self.lost,
+            "went_back": self.went_back,
         }  # fmt: skip
 
 
