@@ -30,8 +30,7 @@ MIB: Final = 1 << 20
 #: The most that one file may hold which comes back, and how many may.
 MOST_BYTES, MOST_FILES = 15 * MIB, 8
 DUMP: Final = "store.dump"
-#: With less room than this for them, weights of earlier legs go: they are drawn again in seconds.
-ROOM_BYTES: Final = 48 << 30
+GIB: Final = 1 << 30
 #: Prints what is installed, of the packages that were carried and of the machine's own.
 LIST: Final = """
 from importlib.metadata import distributions
@@ -96,10 +95,11 @@ class Leg:
         if code:
             sys.exit(f"leg.py: the dump was not restored: {(self.out / 'restore.log').read_text()}")
 
-    def make_room(self) -> None:
-        """Remove the weights of earlier legs where those of this one might not fit."""
-        if shutil.disk_usage(self.home).free < ROOM_BYTES:
-            shutil.rmtree(self.store / "weights", ignore_errors=True)
+    @property
+    def disk(self) -> str:
+        """How full the disk is that everything is written to."""
+        found = shutil.disk_usage(self.home)
+        return f"disk: {found.free / GIB:.1f} GiB free of {found.total / GIB:.1f}"
 
     def campaign(self, *words: str, log: str, limit_s: float) -> int:
         """Run `campaign WORDS`, its output shown and kept; returns its exit code, 124 if late."""
@@ -212,14 +212,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     if args.only_unpack:
         return 0
     leg.restore()
-    leg.make_room()
+    said(leg.disk)
     runs = words[:1] == ["run"]
     left_s = args.seconds - (time.monotonic() - began_s) - (AFTER_S if runs else MARGIN_S)
     if runs:
         words += [f"run.deadline={left_s:.0f}", f"run.margin_s={MARGIN_S:.0f}"]
     said(f"{' '.join(words)}, {left_s:.0f} s")
     code = leg.campaign(*words, log="campaign.log", limit_s=left_s + (MARGIN_S if runs else 0.0))
-    said(f"ended with {code} after {time.monotonic() - began_s:.0f} s")
+    said(f"ended with {code} after {time.monotonic() - began_s:.0f} s; {leg.disk}")
     leg.bring()
     said(f"done after {time.monotonic() - began_s:.0f} s")
     return code

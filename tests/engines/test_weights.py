@@ -22,6 +22,7 @@ from db.errors import EngineFault
 from db.records import ModelSpec, Weights
 from tests.engines.harness import ROOT, TINY, tiny
 from tests.unit import hub
+from workers.engines import drawn as cache_of_drawn
 from workers.engines import snapshot, weights
 from workers.engines.weights import materialize, vocabulary
 
@@ -193,13 +194,63 @@ def test_a_full_disk_is_one_line_and_leaves_no_half_folder(
     wide = {**TINY["llama"], "hidden_size": 512}
     model = ModelSpec(name="wide", weights=Weights.RANDOM, architecture=wide)
     if not foreseen:
-        monkeypatch.setattr(weights, "_SPARE_BYTES", -(1 << 40))
+        monkeypatch.setattr(cache_of_drawn, "LEAST_BYTES", -(1 << 40))
     with pytest.raises(EngineFault) as caught:
         materialize(model, "float32", small_disk)
     assert caught.value.kind == "disk_full"
     assert not caught.value.permanent
     assert "\n" not in str(caught.value)
     assert [p.suffix for p in small_disk.iterdir()] == [".lock"]
+
+
+DRAWN = """
+import json, os, sys
+from pathlib import Path
+from db.records import ModelSpec, Weights
+from workers.engines.weights import materialize
+for words in sys.stdin:
+    asked = json.loads(words)
+    model = ModelSpec(name="m", weights=Weights.RANDOM, architecture=asked)
+    print(materialize(model, "float32", Path(sys.argv[1])), flush=True)
+"""
+
+
+class Drawing:
+    """A process that draws weights when it is asked to, and uses them from then on."""
+
+    def __init__(self, folder: Path) -> None:
+        self._process = subprocess.Popen([sys.executable, "-c", DRAWN, str(folder)], cwd=ROOT,
+                                         stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+                                         text=True)  # fmt: skip
+
+    def draw(self, layers: int) -> Path:
+        asked = json.dumps({**TINY["llama"], "num_hidden_layers": layers})
+        self._process.stdin.write(f"{asked}\n")
+        self._process.stdin.flush()
+        return Path(self._process.stdout.readline().strip())
+
+    def end(self) -> None:
+        self._process.communicate(timeout=60)
+
+
+def test_weights_that_nobody_uses_make_room_and_those_in_use_stay(tmp_path: Path) -> None:
+    """No disk has the room that is wished for here: whatever may go goes."""
+    users = [Drawing(tmp_path) for _ in range(2)]
+    old, used = (user.draw(layers) for layers, user in enumerate(users, 1))
+    assert old.is_dir()
+    assert used.is_dir()
+    users[0].end()
+    partial = tmp_path / "random-of-another.partial"
+    partial.mkdir()
+    assert cache_of_drawn.make_room(partial, 0)
+    assert old.is_dir()  # there is room
+    assert not cache_of_drawn.make_room(partial, 1 << 60)
+    assert not old.exists()
+    assert used.is_dir()
+    assert partial.is_dir()
+    assert users[1].draw(1) == old  # drawn again
+    assert old.is_dir()
+    users[1].end()
 
 
 # ---- real weights ----------------------------------------------------------------------------

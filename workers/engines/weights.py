@@ -2,23 +2,22 @@
 
 Random weights are drawn by transformers' own initialisation of the architecture under a fixed
 seed, once per architecture and dtype, on the GPU where there is one. Only safetensors are read,
-never pickles; no code that comes with a model is run. A folder appears whole or not at all.
+never pickles; no code that comes with a model is run. A folder appears whole or not at all. Drawn
+ones that nobody uses go where there is no room for others.
 """
 
 from __future__ import annotations
 
-import fcntl
 import gc
 import json
 import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from db.errors import EngineFault
 from db.identity import digest
 from db.records import ModelSpec, Weights
+from workers.engines.drawn import alone, make_room, use
 from workers.engines.faults import engine_fault, is_disk_full
 from workers.engines.quantize import form_of, quantize
 from workers.engines.snapshot import disk_full, snapshot
@@ -32,8 +31,6 @@ if TYPE_CHECKING:
 SEED = 0
 PROVENANCE = "campaign.json"
 _SPECIAL = ("bos_token_id", "eos_token_id", "pad_token_id")
-#: Room left on the disk beyond the weights.
-_SPARE_BYTES = 64 << 20
 
 
 def materialize(model: ModelSpec, dtype: str, cache: Path, quantization: str | None = None) -> Path:
@@ -100,26 +97,17 @@ def _random(model: ModelSpec, dtype: str, cache: Path, form: str | None) -> Path
     plain = _random(model, dtype, cache, None) if form is not None else None
     identity |= {"quantization": form} if form is not None else {}
     folder = cache.absolute() / f"random-{digest(identity)[:20]}"
-    if folder.is_dir():
-        return folder
     try:
         cache.mkdir(parents=True, exist_ok=True)
-        with _alone(folder.with_suffix(".lock")):
-            if not folder.is_dir():
-                _draw(model, dtype, folder, plain, form)
+        while not use(folder):
+            with alone(folder):
+                if not folder.is_dir():
+                    _draw(model, dtype, folder, plain, form)
     except OSError as error:
         if is_disk_full(error):
             raise disk_full(folder) from error
         raise engine_fault(error, f"writing the weights of {model.name}") from error
     return folder
-
-
-@contextmanager
-def _alone(lock: Path) -> Iterator[None]:
-    """Hold a file's lock, which the system gives up with the process."""
-    with lock.open("w") as held:
-        fcntl.flock(held, fcntl.LOCK_EX)
-        yield
 
 
 def _draw(model: ModelSpec, dtype: str, folder: Path, plain: Path | None, form: str | None) -> None:
@@ -129,6 +117,7 @@ def _draw(model: ModelSpec, dtype: str, folder: Path, plain: Path | None, form: 
     try:
         if plain is not None and form is not None:
             partial.mkdir()
+            make_room(partial, sum(file.stat().st_size for file in plain.iterdir()))
             quantize(plain, partial, form)
             partial.rename(folder)
             return
@@ -152,9 +141,9 @@ def _draw(model: ModelSpec, dtype: str, folder: Path, plain: Path | None, form: 
 
 
 def _refuse_small_disk(folder: Path, model: PreTrainedModel) -> None:
-    """Raise EngineFault before anything is written that will not fit."""
+    """Raise EngineFault before anything is written that will not fit, once others made room."""
     size = sum(p.numel() * p.element_size() for p in model.parameters())
-    if shutil.disk_usage(folder).free < size + _SPARE_BYTES:
+    if not make_room(folder, size):
         raise disk_full(f"{folder.stem} ({size / 1e9:.1f} GB)")
 
 
