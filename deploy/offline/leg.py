@@ -12,6 +12,7 @@ import argparse
 import hashlib
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -126,8 +127,8 @@ class Leg:
                 except subprocess.TimeoutExpired:
                     reader.kill()
 
-    def bring(self) -> None:
-        """Write what the leg left: the dump, the rows, what this machine is."""
+    def bring(self, name: str) -> None:
+        """Write what the leg of this name left: the dump, the rows, logs, what this machine is."""
         whole = self.home / "after.dump"
         if (self.store / "store").exists():
             self.campaign("db", "dump", str(whole), log="after.log", limit_s=30.0)
@@ -135,7 +136,9 @@ class Leg:
             self.campaign("export", "-o", rows, log="after.log", limit_s=30.0)
         (self.out / "machine.json").write_text(json.dumps(self.machine(), indent=1) + "\n")
         logs = sorted(self.out.glob("*.log"))
-        with tarfile.open(self.out / "logs.tar.xz", "w:xz") as archive:
+        again = len(list(self.out.glob(f"logs-{name}*.tar.xz")))
+        kept = f"logs-{name}{f'-{again + 1}' if again else ''}.tar.xz"
+        with tarfile.open(self.out / kept, "x:xz") as archive:
             for file in (*logs, *sorted(self.store.glob("logs/**/*.log"))):
                 archive.add(file, file.name)
         for file in logs:
@@ -193,6 +196,12 @@ def source_digest() -> str:
     return whole.hexdigest()
 
 
+def name_of(words: Sequence[str]) -> str:
+    """Return what a leg is called: its grid, or its verb."""
+    grids = [word.partition("=")[2] for word in words if word.lstrip("+").startswith("grid=")]
+    return re.sub(r"[^a-zA-Z0-9_]+", "-", (*grids, *words, "leg")[0].rpartition("/")[2]) or "leg"
+
+
 def said(line: str) -> None:
     """Print a line at once."""
     print(f"leg: {line}", flush=True)
@@ -213,14 +222,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0
     leg.restore()
     said(leg.disk)
-    runs = words[:1] == ["run"]
+    runs, name = words[:1] == ["run"], name_of(words)
     left_s = args.seconds - (time.monotonic() - began_s) - (AFTER_S if runs else MARGIN_S)
     if runs:
         words += [f"run.deadline={left_s:.0f}", f"run.margin_s={MARGIN_S:.0f}"]
     said(f"{' '.join(words)}, {left_s:.0f} s")
     code = leg.campaign(*words, log="campaign.log", limit_s=left_s + (MARGIN_S if runs else 0.0))
     said(f"ended with {code} after {time.monotonic() - began_s:.0f} s; {leg.disk}")
-    leg.bring()
+    leg.bring(name)
     said(f"done after {time.monotonic() - began_s:.0f} s")
     return code
 

@@ -112,6 +112,27 @@ def test_a_dump_too_large_for_one_file_comes_back_in_pieces_that_make_it_up(made
     assert results.dump_of([made.out], made.home).read_bytes() == whole.read_bytes()
 
 
+def test_the_logs_of_each_leg_come_back(made):
+    for name, told in (("instrument", "first"), ("smoke", "second"), ("smoke", "third")):
+        (made.out / "campaign.log").write_text(told)
+        made.bring(name)
+    found = {}
+    for file in made.out.glob("logs*"):
+        with tarfile.open(file) as archive:
+            found[file.name] = archive.extractfile("campaign.log").read().decode()
+    assert found == {"logs-instrument.tar.xz": "first", "logs-smoke.tar.xz": "second",
+                     "logs-smoke-2.tar.xz": "third"}  # fmt: skip
+
+
+@pytest.mark.parametrize(("words", "name"), [
+    (["run", "+grid=gpu_validation/lengths", "replicates=2"], "lengths"),
+    (["run", "grid=smoke"], "smoke"), (["instrument", "-o", "x.json"], "instrument"),
+    (["run", "grid=a/"], "leg"), ([], "leg"),
+])  # fmt: skip
+def test_a_leg_is_called_after_its_grid_or_its_verb(words, name):
+    assert leg.name_of(words) == name
+
+
 def test_the_newest_of_several_dumps_counts(tmp_path):
     for name in ("1", "2"):
         (tmp_path / name).mkdir()
