@@ -27,6 +27,8 @@ ROOT: Final = Path(__file__).resolve().parent.parent.parent
 AFTER_S: Final = 40.0
 #: Of that, what a run keeps between its deadline and its last task's end.
 MARGIN_S: Final = 10.0
+#: How long a run goes on with a task after SIGTERM, and how long it then has to give it back.
+GRACE_S, LEAVING_S = 10.0, 5.0
 MIB: Final = 1 << 20
 #: The most that one file may hold which comes back, and how many may.
 MOST_BYTES, MOST_FILES = 15 * MIB, 8
@@ -116,7 +118,7 @@ class Leg:
             except subprocess.TimeoutExpired:
                 process.terminate()  # it gives back what it had in work
                 try:
-                    process.wait(timeout=15.0)
+                    process.wait(timeout=GRACE_S + LEAVING_S)
                 except subprocess.TimeoutExpired:
                     process.kill()
                     process.wait()
@@ -202,6 +204,12 @@ def name_of(words: Sequence[str]) -> str:
     return re.sub(r"[^a-zA-Z0-9_]+", "-", (*grids, *words, "leg")[0].rpartition("/")[2]) or "leg"
 
 
+def limits(left_s: float) -> list[str]:
+    """Return what a run is told of its time: it must be gone before it is killed."""
+    return [f"run.deadline={left_s:.0f}", f"run.margin_s={MARGIN_S:.0f}",
+            f"run.grace_s={GRACE_S:.0f}"]  # fmt: skip
+
+
 def said(line: str) -> None:
     """Print a line at once."""
     print(f"leg: {line}", flush=True)
@@ -224,8 +232,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     said(leg.disk)
     runs, name = words[:1] == ["run"], name_of(words)
     left_s = args.seconds - (time.monotonic() - began_s) - (AFTER_S if runs else MARGIN_S)
-    if runs:
-        words += [f"run.deadline={left_s:.0f}", f"run.margin_s={MARGIN_S:.0f}"]
+    words += limits(left_s) if runs else []
     said(f"{' '.join(words)}, {left_s:.0f} s")
     code = leg.campaign(*words, log="campaign.log", limit_s=left_s + (MARGIN_S if runs else 0.0))
     said(f"ended with {code} after {time.monotonic() - began_s:.0f} s; {leg.disk}")

@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from campaign.configuration.config import load
+
 ROOT = Path(__file__).resolve().parents[2]
 OFFLINE = ROOT / "deploy" / "offline"
 
@@ -131,6 +133,12 @@ def test_the_logs_of_each_leg_come_back(made):
 ])  # fmt: skip
 def test_a_leg_is_called_after_its_grid_or_its_verb(words, name):
     assert leg.name_of(words) == name
+
+
+def test_a_run_that_is_ended_gives_back_before_it_is_killed():
+    told = load(leg.limits(300.0)).run
+    assert told.deadline == 300
+    assert told.grace_s < leg.GRACE_S + leg.LEAVING_S
 
 
 def test_the_newest_of_several_dumps_counts(tmp_path):
