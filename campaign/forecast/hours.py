@@ -23,8 +23,11 @@ from workers.workloads.lengths import FIXED, means
 SLICES = 5
 #: Windows of a session without work: board empty, model resident, and at the end.
 IDLE_WINDOWS = 3
-#: Seconds to start an engine and capture its graphs, beside reading its weights. Assumption.
-START_S = 30.0
+#: Seconds to start an engine, beside reading its weights, and what vLLM takes to compile and to
+#: capture graphs unless it is told not to. Assumptions: of an 8B, 34 to 39 s are logged of a start
+#: (25 s more than without compiling) and some 25 s are not (vLLM pull request 11005, issue 20264);
+#: on an H100 it took 44 s in all, and 101 s where kernels were compiled too (issue 47456).
+START_S, COMPILE_S = 30.0, 40.0
 #: Bytes of weights that are read and moved in a second. Assumption: one NVMe disk.
 LOAD_BYTES_S = 2e9
 
@@ -89,15 +92,21 @@ class Efforts:
 
     def load(self, engine: EngineSpec, protocol: MeasurementProtocol) -> Effort:
         """Return what a session takes beside its tasks: loading, and its idle windows."""
-        board, weights = self._board(engine), 0.0
+        board = self._board(engine)
+        seconds = self.loading_s(engine) + IDLE_WINDOWS * protocol.idle_s
+        watts = None if board.idle_w is None else board.idle_w * engine.board_count
+        return Effort(seconds=seconds, energy_j=None if watts is None else watts * seconds)
+
+    def loading_s(self, engine: EngineSpec) -> float:
+        """Return what loading takes by itself, whatever the board."""
+        weights = 0.0
         kept = ((engine.model, numbers_of(engine)), (engine.draft, precision(engine.dtype)))
         for model, numbers in kept:
             shape = None if model is None else self._shape(model)
             if shape is not None:
                 weights += weight_bytes(shape, numbers)
-        seconds = START_S + weights / LOAD_BYTES_S + IDLE_WINDOWS * protocol.idle_s
-        watts = None if board.idle_w is None else board.idle_w * engine.board_count
-        return Effort(seconds=seconds, energy_j=None if watts is None else watts * seconds)
+        compiles = engine.backend == "vllm" and not engine.options.get("enforce_eager")
+        return START_S + (COMPILE_S if compiles else 0.0) + weights / LOAD_BYTES_S
 
     def ceiling_w(self, engine: EngineSpec) -> float | None:
         """Return the most watts of an engine's boards: their declared power limit, or their TDP."""

@@ -190,7 +190,7 @@ class Driver:
 
     def _heed(self, job: Assignment, report: Report) -> None:
         """Learn from the end of a session what concerns the whole run."""
-        self._timebox.learn(job.engine, report.slowness)
+        self._timebox.learn(job.engine, report.slowness, report.load_s)
         if report.ending is Ending.OUT_OF_TIME:
             self._out_of_time.add(job.engine_id)
         elif report.ending is Ending.REFUSED:

@@ -33,6 +33,7 @@ class Timebox:
         self._margin_s = run.margin_s
         self._now = now
         self._slowness: dict[tuple[str, str], float] = {}
+        self._loading: dict[tuple[str, str], float] = {}
 
     @property
     def left_s(self) -> float | None:
@@ -62,12 +63,26 @@ class Timebox:
         if deadline is None:
             return True
         least_s = min(deadline.tasks_s.values(), default=0.0) * deadline.slowness
-        return work.load_s * _pace(work.engine) + least_s <= deadline.left_s(self._now())
+        return self._load_s(work) + least_s <= deadline.left_s(self._now())
 
-    def learn(self, engine: EngineSpec, slowness: float | None) -> None:
-        """Take over what a session learned: measured over estimated seconds of its tasks."""
+    def _load_s(self, work: Work) -> float:
+        """Return what a session takes before its first task, loading as loads here did."""
+        engine = work.engine
+        learned = self._loading.get((engine.board, engine.backend), 1.0) - 1.0
+        return (work.load_s + learned * Efforts({}).loading_s(engine)) * _pace(engine)
+
+    def learn(
+        self, engine: EngineSpec, slowness: float | None, load_s: float | None = None
+    ) -> None:
+        """Take over what a session learned: measured over estimated seconds of its tasks.
+
+        `load_s` are the seconds of its load; simulated ones take what they are told.
+        """
+        kind = engine.board, engine.backend
         if slowness is not None:
-            self._slowness[engine.board, engine.backend] = slowness
+            self._slowness[kind] = slowness
+        if load_s is not None and engine.backend != "simulated":
+            self._loading[kind] = load_s / Efforts({}).loading_s(engine)
 
 
 def _pace(engine: EngineSpec) -> float:

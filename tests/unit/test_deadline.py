@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import signal
 import threading
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta, timezone
 
 import pytest
 
 from campaign.catalogue.catalog import load_catalog
 from campaign.configuration.config import load
+from campaign.forecast.hours import Efforts
 from campaign.running.interrupts import Interrupts
 from campaign.running.live import Snapshot
 from campaign.running.timebox import Timebox
@@ -183,6 +185,26 @@ def test_what_one_session_learned_the_next_one_knows() -> None:
     assert deadline is not None
     assert deadline.slowness == 4.0
     assert not box.admits(work(), deadline)
+
+
+def test_what_a_load_took_the_next_one_is_expected_to_take() -> None:
+    box = timebox(Clock(), "run.deadline=200", "run.margin_s=0")
+    deadline = box.deadline(work(), tasks())
+    assert box.admits(work(), deadline)
+    expected_s = Efforts({}).loading_s(ENGINE)
+    box.learn(ENGINE, None, 3 * expected_s)
+    assert not box.admits(work(), deadline)
+    box.learn(replace(ENGINE, backend="transformers"), None, 3 * expected_s)
+    box.learn(ENGINE, 1.0, None)
+    assert not box.admits(work(), deadline)
+    box.learn(ENGINE, 1.0, expected_s)
+    assert box.admits(work(), deadline)
+
+
+def test_an_engine_that_compiles_takes_longer_to_load() -> None:
+    eager = replace(ENGINE, options={"enforce_eager": True})
+    graphs = replace(ENGINE, options={"enforce_eager": False})
+    assert Efforts({}).loading_s(eager) < Efforts({}).loading_s(graphs)
 
 
 def test_simulated_boards_take_as_long_as_they_are_told() -> None:

@@ -14,7 +14,7 @@ import yaml
 
 from campaign.catalogue.catalog import load_catalog
 from campaign.configuration.config import load
-from campaign.forecast.hours import Efforts
+from campaign.forecast.hours import COMPILE_S, START_S, Efforts
 from campaign.forecast.outlook import check_budget, describe
 from campaign.forecast.planshow import show
 from campaign.grids.grid import expand
@@ -122,7 +122,7 @@ def test_hours_are_loads_warm_up_windows_and_idle_windows() -> None:
     found = described(*H100, "protocol.phases=none", "protocol.warmup_max=0")
     windows, idle, weights = 3 * 5, 3 * 10, 16.06 / 2
     assert found["estimated_hours"] == pytest.approx(
-        (windows + idle + 30 + weights) / 3600, rel=0.05
+        (windows + idle + START_S + COMPILE_S + weights) / 3600, rel=0.05
     )
     assert found["engine_loads"] == 1
     warm = described(*H100, "protocol.phases=none")["estimated_hours"]
