@@ -249,6 +249,19 @@ def test_processes_unknown_when_they_were_frozen_stay_so(stage, fire, meter_of):
     assert meter.foreign_processes() == ()
 
 
+@pytest.mark.parametrize(("there", "known"), [((), False), (((7, 1, 0.0, 0.0),), False),
+                                              (((7, 1, 0.1, 0.0),), True)])  # fmt: skip
+def test_a_list_that_does_not_show_the_engine_itself_shows_nobody_for_sure(
+    standin, fire, tmp_path, meter_of, there, known
+):
+    """Behind a driver that is no stand-in's: on one nothing computes."""
+    standin(StandinGpu(uuid=A, processes=there), driver="575.57.08", trigger=tmp_path / "trigger")
+    meter = meter_of(A)
+    fire(0.2)  # the engine is loaded
+    meter.freeze_processes()
+    assert meter.foreign_processes() == (() if known else None)
+
+
 def test_processes_not_listed_in_a_window_are_unknown_once(stage, fire, meter_of):
     stage(StandinGpu(uuid=A, failures=(("processes", 4, 0.3, 1.6),)))
     meter = meter_of(A)

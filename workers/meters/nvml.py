@@ -77,6 +77,7 @@ class NvmlMeter:
         self.driver = ""
         self.gpus: tuple[GpuInfo, ...] = ()
         self._start()
+        self._before = self._users()
 
     def choose(self, uuids: Sequence[str]) -> None:
         """Meter another group from the next window on. Raises NodeUnfit if a GPU is not there.
@@ -221,9 +222,13 @@ class NvmlMeter:
     def freeze_processes(self) -> None:
         """Remember the processes on the group's GPUs as the session's own.
 
-        In a container NVML shows the host's pids: they are compared with each other only.
+        In a container NVML shows the host's pids: they are compared with each other only. A list
+        that gained nobody since the meter was started does not show the session's own, and so
+        nobody else's for sure. Nothing computes on a stand-in: its list may stay as it is.
         """
-        self._frozen = self._users()
+        found = self._users()
+        shown = bool(found.pids - self._before.pids) or self.reality is Reality.SIMULATED
+        self._frozen = found if shown else Users()
 
     def foreign_processes(self) -> tuple[int, ...] | None:
         """Return the pids not frozen that use the group's GPUs, or did in windows since asked.
