@@ -29,9 +29,9 @@ def meter_of(closing):
     return lambda *uuids, **options: closing(NvmlMeter(uuids, **options))
 
 
-def window_of(meter, seconds=0.5, during=None):
+def window_of(meter, seconds=0.5, during=None, *, follow=False):
     """Meter a window of at least `seconds`; `during` runs inside it."""
-    started_ns = meter.open()
+    started_ns = meter.open(follow=follow)
     if during:
         during()
     time.sleep(max(0.0, seconds - (time.monotonic_ns() - started_ns) / 1e9))
@@ -349,11 +349,62 @@ def test_a_counter_that_never_ticks_is_not_believed(standin, meter_of):
     assert (found.method, found.reasons) == ("integrated", ("counter_stuck",))
 
 
-def test_edges_wider_than_a_millisecond_are_refused(standin, meter_of):
-    standin(StandinGpu(uuid=A, latency_us=3000.0))
-    (found,) = window_of(meter_of(A)).gpus
-    assert found.counter_j is None
+def lengths_of(meter, *, follow):
+    """Meter a window of 0.7 s; returns it, its start's age at the return, and what it took, s."""
+    asked_s = time.monotonic()
+    started_ns = meter.open(follow=follow)
+    opened_s = time.monotonic()
+    time.sleep(0.7)
+    ended_ns = time.monotonic_ns()
+    meter.begin_close()
+    window = meter.finish_close(started_ns, ended_ns)
+    return window, opened_s - started_ns / 1e9, time.monotonic() - asked_s
+
+
+@pytest.mark.parametrize("follow", [False, True])
+@pytest.mark.parametrize(
+    ("latency_us", "tick_s"), [(450.0, 0.02), (600.0, 0.02), (1000.0, 0.1), (3000.0, 0.1)]
+)
+def test_slow_calls_widen_the_edges_and_not_the_window(
+    standin, meter_of, latency_us, tick_s, follow
+):
+    (gpu,) = standin(StandinGpu(uuid=A, **SQUARE, latency_us=latency_us, tick_s=tick_s))
+    meter, methods = meter_of(A), set()
+    for _ in range(3):
+        window, age_s, took_s = lengths_of(meter, follow=follow)
+        (found,) = window.gpus
+        assert abs(found.energy_j - exact_j(gpu, window)) <= 1.5 * found.timing_uncertainty_j + 0.01
+        assert age_s < 1.0  # milliseconds
+        assert took_s < 6.0  # a second, and two in the first window
+        methods.add(found.method)
+    assert "counter" in methods  # not time and again missed beside busy processes
+
+
+@pytest.mark.parametrize(
+    ("latency_us", "tick_s"),
+    [(3000.0, 0.02), (600.0, 0.002), (300.0, 0.0001), (50.0, 0.0001), (300.0, 0.0)],
+)
+@pytest.mark.parametrize("follow", [False, True])
+def test_ticks_that_calls_are_too_slow_to_count_leave_the_samples_at_once(
+    standin, meter_of, latency_us, tick_s, follow
+):
+    (gpu,) = standin(StandinGpu(uuid=A, **SQUARE, latency_us=latency_us, tick_s=tick_s))
+    window, age_s, took_s = lengths_of(meter_of(A), follow=follow)
+    (found,) = window.gpus
+    assert (found.method, found.counter_j) == ("integrated", None)
     assert found.reasons == ("edge_unresolved",)
+    assert abs(found.energy_j - exact_j(gpu, window)) <= 1.5 * found.timing_uncertainty_j
+    assert age_s < 1.0
+    assert took_s < 4.0
+
+
+def test_a_board_that_keeps_the_others_waiting_does_not_make_their_window_longer(standin, meter_of):
+    """One's ticks cannot be counted, the other's do not come: its edge is seconds old by then."""
+    standin(StandinGpu(uuid=A, latency_us=600.0, tick_s=0.001),
+            StandinGpu(uuid=B, latency_us=600.0, tick_s=1e9))  # fmt: skip
+    window, age_s, _ = lengths_of(meter_of(A, B), follow=False)
+    assert age_s < 1.0
+    assert [g.reasons for g in window.gpus] == [("edge_unresolved",), ("counter_stuck",)]
 
 
 def test_boards_too_slow_to_be_watched_together_are_watched_one_by_one(standin, meter_of):

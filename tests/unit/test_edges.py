@@ -158,6 +158,49 @@ def test_looks_slower_than_the_limit_leave_no_period():
     assert desk.search(gpu=desk.counter()).periods() == {"gpu": NO_EDGE}
 
 
+@pytest.mark.parametrize("tick_ns", [TICK_NS, 100 * MS])
+@pytest.mark.parametrize("call_ns", [600_000, MS])
+def test_slow_calls_leave_a_period_with_its_error(call_ns, tick_ns):
+    desk = Desk(look_ns=call_ns // 2)
+    tick = desk.search(gpu=desk.counter(phase_ns=7 * MS, tick_ns=tick_ns)).periods()["gpu"]
+    assert abs(tick.period_ns - tick_ns) <= tick.error_ns <= 4 * call_ns
+    assert desk.now_ns <= 4 * tick_ns
+
+
+@pytest.mark.parametrize("call_ns", [50_000, 300_000, 3 * MS])
+@pytest.mark.parametrize("ask", [Search.run, Search.latest, Search.periods])
+def test_a_counter_that_changes_at_every_look_is_soon_given_up(ask, call_ns):
+    desk = Desk(look_ns=call_ns // 2)
+    found = ask(desk.search(gpu=desk.counter(tick_ns=1)))["gpu"]
+    assert isinstance(found, Edge) if ask is not Search.periods else found == NO_EDGE
+    assert desk.now_ns <= 20 * call_ns
+
+
+def test_a_counter_that_changes_at_every_look_does_not_outlast_patience_with_another():
+    desk = Desk()
+    found = desk.search(fine=desk.counter(tick_ns=1), stands=desk.counter(tick_ns=10**15)).latest()
+    assert isinstance(found["fine"], Edge)
+    assert found["stands"] == STUCK
+
+
+def test_a_counter_that_ticks_once_and_no_more_is_stuck():
+    desk = Desk(look_ns=50_000)
+    found = desk.search(gpu=lambda: min(0, desk.counter(phase_ns=7 * MS)())).periods()
+    assert found == {"gpu": STUCK}
+    assert desk.now_ns <= 2_100 * MS
+
+
+def test_a_counter_whose_period_is_known_is_watched_for_one_tick_only():
+    desk = Desk(look_ns=200_000)
+    search = Search(now_ns=desk.clock)
+    for i, name in enumerate("abc"):  # too slow together
+        search.hold(name, desk.counter(phase_ns=(3 + 5 * i) * MS), known=True)
+    found = search.latest()
+    assert all(isinstance(edge, Edge) for edge in found.values())
+    assert desk.now_ns <= 3 * TICK_NS
+    assert search.periods() == {}
+
+
 def test_periods_of_counters_too_slow_together_are_learned_alone():
     desk = Desk(look_ns=100_000)
     names = [f"gpu{i}" for i in range(8)]
@@ -176,7 +219,7 @@ def test_the_latest_edges_of_counters_are_those_before_the_answer():
     assert found["slow"].lo_ns <= 97 * MS <= found["slow"].hi_ns
     assert found["fast"].lo_ns <= 83 * MS <= found["fast"].hi_ns
     assert answered_ns - found["fast"].hi_ns < TICK_NS
-    assert search.known()["fast"].period_ns == pytest.approx(TICK_NS, abs=40_000)
+    assert search.by_the_way()["fast"].period_ns == pytest.approx(TICK_NS, abs=40_000)
 
 
 def test_an_edge_slept_through_by_one_counter_keeps_the_others_waiting_for_it():

@@ -70,6 +70,11 @@ class Tick:
     error_ns: float
     jitter_ns: float = 0.0
 
+    @property
+    def countable(self) -> bool:
+        """Whether it is known well enough to tell one tick from the next."""
+        return self.error_ns <= COUNTABLE * self.period_ns
+
     def drift(self, since_ns: int) -> float:
         """Return how far off the grid may be after `since_ns`, in ticks."""
         return since_ns / self.period_ns * self.error_ns / self.period_ns
@@ -150,14 +155,15 @@ def next_look(start: Edge, tick: Tick, after_ns: int) -> tuple[int, int]:
 
 def counter_energy(
     start: Edge, end: Edge, window: tuple[int, int], *, tick_s: float, limit_w: float,
-    jitter_s: float = 0.0,
+    tick_error_s: float = 0.0, jitter_s: float = 0.0,
 ) -> Energy | None:  # fmt: skip
     """Joules of `window` by the counter; None if the counter went backwards.
 
     `start` is a tick at or before the window's start, `end` one at or after its end; `tick_s` is
-    the counter's period, `jitter_s` how late its ticks come (their value may be of then or of when
-    they were due) and `limit_w` the most the board can draw. The tick that holds an edge of the
-    window is split in proportion to time, and how wrong that can be is in the half-width.
+    the counter's period, off by up to `tick_error_s`, `jitter_s` how late its ticks come (their
+    value may be of then or of when they were due) and `limit_w` the most the board can draw. The
+    tick that holds an edge of the window is split in proportion to time, and how wrong that can be
+    is in the half-width.
     """
     total_j = (end.value_mj - start.value_mj) / 1e3
     if total_j < 0 or end.value_mj < end.held_mj or start.value_mj < start.held_mj:
@@ -165,10 +171,13 @@ def counter_energy(
     before = _before(start, window[0], tick_s, limit_w)
     after = _after(end, window[1], tick_s, limit_w)
     late_s = UNSEEN_JITTER * jitter_s
-    brackets_j = [limit_w * (edge.half_width_s + late_s) for edge in (start, end)]
+    ticks = max(1.0, (end.at_ns - window[1]) / 1e9 / tick_s)  # to the end tick; one, or some passed
+    unsure_s = [start.half_width_s + late_s, end.half_width_s + late_s, ticks * tick_error_s]
     return Energy(
         energy_j=total_j - before.energy_j - after.energy_j,
-        half_width_j=math.hypot(before.half_width_j, after.half_width_j, *brackets_j),
+        half_width_j=math.hypot(
+            before.half_width_j, after.half_width_j, *(limit_w * each_s for each_s in unsure_s)
+        ),
     )
 
 

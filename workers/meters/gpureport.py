@@ -59,6 +59,7 @@ class Report:
     went_back: bool
     counts: tuple[tuple[int, int], ...] = ()
     jitter_s: float = 0.0
+    tick_error_s: float = 0.0
     sensor: Sensor = field(default_factory=Sensor)
     stale: bool = False
     throttle_missed: bool = False
@@ -100,7 +101,8 @@ def parse_report(raw: object) -> Report:
     return Report(
         uuid=str(raw["uuid"]), start=start, end=end,
         tick_s=tick.period_ns / 1e9 if tick else None,
-        jitter_s=tick.jitter_ns / 1e9 if tick else 0.0, counts=tuple(counts),
+        jitter_s=tick.jitter_ns / 1e9 if tick else 0.0,
+        tick_error_s=tick.error_ns / 1e9 if tick else 0.0, counts=tuple(counts),
         times_ns=tuple(int(t) for t, _ in samples), watts=tuple(float(w) for _, w in samples),
         limit_w=raw["limit_w"], telemetry=tuple(raw["telemetry"]), throttle=int(raw["throttle"]),
         lost=bool(raw["lost"]), went_back=bool(raw["went_back"]), sensor=_sensor(raw),
@@ -194,7 +196,8 @@ def _counted(
     if widest_s > report.tick_s / 2:
         return None, NO_EDGE
     energy = counter_energy(report.start, report.end, window, tick_s=report.tick_s,
-                            limit_w=report.most_w, jitter_s=report.jitter_s)  # fmt: skip
+                            limit_w=report.most_w, tick_error_s=report.tick_error_s,
+                            jitter_s=report.jitter_s)  # fmt: skip
     wide = EDGE_WIDE if widest_s * 1e9 > WIDTH_LIMIT_NS else None
     return energy, wide if energy else "counter_reset"
 

@@ -12,17 +12,19 @@ from __future__ import annotations
 
 import gc
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from workers.meters.binding import Gpu, Library, NvmlUnavailable, SensorError
 from workers.meters.child import Message, Parent, integer, items
-from workers.meters.counting import Edge
-from workers.meters.edges import Search
+from workers.meters.counting import Edge, Tick
+from workers.meters.edges import NO_EDGE, Search
 from workers.meters.prompt import be_prompt, nap
 from workers.meters.track import Track
 
 #: Clocks, temperature, utilisation and processes are read with every n-th power sample.
 SLOW_EVERY = 10
+#: A window begins at most so long before its opening is answered, or one tick.
+OLDEST_NS = 200_000_000
 #: A window waits no longer than this for the update of a sensor after its end.
 OUTLAST_NS = 130_000_000
 
@@ -116,45 +118,67 @@ class Sampler:
         search = self._search()
         held = {uuid: track.hold(search) for uuid, track in tracks.items()}
         words = {uuid: word for uuid, word in held.items() if word is not None}
-        for uuid, period in search.periods().items():
-            if isinstance(period, str):
-                words[uuid] = tracks[uuid].failed(SensorError(period))
-            else:
-                tracks[uuid].learned(period)
+        return words | self._note(search.periods())
+
+    def _note(self, periods: Mapping[str, Tick | str]) -> dict[str, str]:
+        """Note the periods of counters; return the words in place of periods."""
+        words = {}
+        for track in self.group:
+            period = periods.get(track.gpu.uuid)
+            if isinstance(period, Tick):
+                track.learned(period)
+            elif period is not None:
+                words[track.gpu.uuid] = track.failed(SensorError(period))
         return words
 
     def open(self, *, follow: bool) -> Message:
-        """Fix the start edge of a window; `follow` looks at the group's counters once per tick."""
+        """Fix the start edge of a window; `follow` looks at the group's counters once per tick.
+
+        A counter takes a tick as a rule, at most 15 of them, and 2 s if it stands: all at once, or
+        one after another where calls are slow. It ends within 8 s in any case.
+        """
         self.is_open = True
         for track in self.tracks:
             track.begin()
         search = self._search()
         words = {track.gpu.uuid: track.hold(search) for track in self.group}
+        periods = search.periods() if follow else {}
         edges = search.latest()
         for track in self.group:
             track.start = words[track.gpu.uuid] or edges[track.gpu.uuid]
-        if any(isinstance(track.start, str) for track in self.group):
-            self._sample_fast()  # its energy is that of the samples, and the search took a while
+        unknown = self._note({**search.by_the_way(), **periods})
         # An edge that is not the last one is moved on along the ticks, whose period that takes.
         for track in self.group:
-            if track.unknown and (period := search.known().get(track.gpu.uuid)) is not None:
-                track.learned(period)
-        if follow:
-            self.learn([track for track in self.group if track.unknown])
-        for track in self.group:
             track.saw(track.start)
-            track.start = track.latest(track.start)
+            track.start = unknown.get(track.gpu.uuid) or track.latest(track.start)
+        starts_ns = self._starts_ns()
+        if any(isinstance(track.start, str) for track in self.group):
+            self._sample_fast()  # its energy is that of the samples, and the search took a while
+        for track in self.group:
             track.begin_looks(follow=follow)
         # The first sample, with the slow values, comes right after the answer and cannot delay it.
         self.due_ns, self.taken = time.monotonic_ns(), 0
-        return {"opened_ns": time.monotonic_ns(),
-                "starts_ns": [t.start.at_ns for t in self.group if isinstance(t.start, Edge)],
+        return {"opened_ns": time.monotonic_ns(), "starts_ns": starts_ns,
                 "siblings_mj": self._siblings()}  # fmt: skip
+
+    def _starts_ns(self) -> list[int]:
+        """Return the instants of the group's start edges; the last of them begins the window.
+
+        If that one is older than a tick, what came after it was not the window: there is none.
+        """
+        starts_ns = [t.start.at_ns for t in self.group if isinstance(t.start, Edge)]
+        oldest_ns = max([OLDEST_NS, *(t.tick.period_ns for t in self.group if t.tick is not None)])
+        if not starts_ns or time.monotonic_ns() - max(starts_ns) <= oldest_ns:
+            return starts_ns
+        for track in self.group:
+            track.start = NO_EDGE if isinstance(track.start, Edge) else track.start
+        return []
 
     def close(self, *, aligned: bool) -> Iterator[Message]:
         """Fix the end edge of the window and report everything seen in it, one GPU after another.
 
-        The window ends now or, `aligned`, at the tick that is about to come.
+        The window ends now or, `aligned`, at the tick that is about to come. It takes as long as
+        `open`, twice so many ticks while a period is still to be learned.
         """
         search = self._search()
         # First of all: ticks after this count. Without a start edge none is looked for.

@@ -199,7 +199,7 @@ class Track:
         if not self.countable:
             return "gpu_lost" if self.lost else "no_counter"
         try:
-            search.hold(self.gpu.uuid, self.counter)
+            search.hold(self.gpu.uuid, self.counter, known=self.tick is not None)
         except SensorError as error:
             return self.failed(error)
         return None
@@ -209,7 +209,10 @@ class Track:
         if isinstance(edge, str) or self.tick is None:
             return edge
         tick_s, error_s = self.tick.period_ns / 1e9, self.tick.error_ns / 1e9
-        while self.tick.drift((asked_ns := time.monotonic_ns()) - edge.at_ns) <= COUNTABLE:
+        until_ns = time.monotonic_ns() + 2 * self.tick.period_ns
+        while (asked_ns := time.monotonic_ns()) <= until_ns:
+            if self.tick.drift(asked_ns - edge.at_ns) > COUNTABLE:
+                break
             try:
                 value_mj = self.counter()
             except SensorError as error:
