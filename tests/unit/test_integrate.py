@@ -133,6 +133,30 @@ def test_a_sampler_that_slept_after_the_window_still_lies_within_its_half_width(
         assert energy.energy_j == pytest.approx(gpu.energy_j(*cut), abs=0.05 + whole_mj_s * 0.2)
 
 
+@unhurried
+@given(gpu=curves, window=windows, skip=st.integers(1, 5), held_in=inside, cut_in=inside)
+def test_a_window_that_ends_after_the_first_tick_of_the_search_is_split_in_a_later_one(
+    gpu, window, skip, held_in, cut_in
+):
+    """It ends at another board's tick, and this one's was not seen closely."""
+
+    def instant(ticks):
+        return round((ticks * gpu.tick_s + gpu.tick_phase_s) * 1e9)
+
+    start = edge(gpu, T0, after=False)
+    k_held, _ = tick_at_or(gpu, T0 + S + window[1], after=False)
+    k_first, first_ns, at_ns = k_held + 1, instant(k_held + 1), instant(k_held + 1 + skip)
+    end = Edge(
+        lo_ns=at_ns, hi_ns=at_ns, value_mj=value_mj(gpu, k_first + skip),
+        previous_mj=value_mj(gpu, k_first + skip - 1), held_ns=instant(k_held + held_in),
+        held_mj=value_mj(gpu, k_held), first_mj=value_mj(gpu, k_first), first_lo_ns=first_ns - 1000,
+        first_hi_ns=first_ns + 1000,
+    )  # fmt: skip
+    cut = (start.at_ns, instant(k_first + skip * cut_in))
+    energy = counter_energy(start, end, cut, tick_s=gpu.tick_s, limit_w=LIMIT_W)
+    assert abs(energy.energy_j - gpu.energy_j(*cut)) <= energy.half_width_j + 0.01
+
+
 def test_a_counter_that_went_backwards_gives_nothing():
     gpu = StandinGpu()
     start, end = edge(gpu, T0, after=False), edge(gpu, T0 + S, after=True)

@@ -196,7 +196,12 @@ def _after(edge: Edge, end_ns: int, tick_s: float, limit_w: float) -> Energy:
     if edge.at_ns <= end_ns:
         return Energy(energy_j=0.0, half_width_j=0.0)
     first = _first_tick(edge, tick_s)
-    if first is not None:
+    if first is not None and first <= end_ns:
+        # The end was moved past it (to another board's tick): a later tick holds it.
+        until_ns, unsure_s = float(edge.at_ns), 0.0
+        ticks = max(1, round((edge.at_ns - first) / 1e9 / tick_s))
+        rest_j, span_j = 0.0, (edge.value_mj - edge.first_mj) / 1e3
+    elif first is not None:
         # One tick holds the window's end, and what came after it was counted.
         until_ns, ticks, unsure_s = first, 1, 0.0
         rest_j, span_j = (edge.value_mj - edge.first_mj) / 1e3, (edge.first_mj - edge.held_mj) / 1e3
