@@ -79,7 +79,7 @@ def run(
         policy=LeasePolicy(retry_delay_s=0.0, max_invalid=1, max_faults=1),
         rig=RigPlan(
             limits=Limits(context_tokens=64, batch_size=4), meters=("auto",), interval_s=0.1,
-            calibration={}, gates={}, weights_folder="/nowhere", board=BOARD,
+            calibration={}, gates={}, weights_folder="/dev/null/weights", board=BOARD,
             goodput={"ttft": 10_000.0},
         ),
         idle_s=0.1,

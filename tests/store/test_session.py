@@ -47,7 +47,7 @@ def assignment(
         interval_s=0.1,
         calibration={},
         gates={},
-        weights_folder="/nowhere",
+        weights_folder="/dev/null/weights",
         board=CATALOG.board("rtx-a6000"),
     )
     job = Assignment(
