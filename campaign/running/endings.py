@@ -50,6 +50,7 @@ class Endings:
         if report.load_s is not None and (well or report.ending is Ending.BROKEN):
             self._loaded(flight)
         if well:
+            self._loads.ended(flight.assignment.engine_id, fruitless=False)
             return
         if self._stores_away >= MAX_STORES_AWAY:
             raise StoreUnavailable(report.error)
@@ -111,10 +112,10 @@ class Endings:
 
     def _broke(self, flight: Flight, report: Report) -> None:
         """Load an engine anew that a task may have broken: elsewhere where it measured nothing."""
-        job, measured = flight.assignment, bool(report.outcomes.get(Outcome.OK))
-        if not measured and report.kind != "out_of_memory":
+        job, fruitless = flight.assignment, not report.outcomes.get(Outcome.OK)
+        if fruitless and report.kind != "out_of_memory":
             self._sent_elsewhere(flight)
-        if self._loads.broke(job.engine_id, measured=measured):
+        if self._loads.ended(job.engine_id, fruitless=fruitless):
             self._quarantine(job, report.ending)
 
     def _sent_elsewhere(self, flight: Flight) -> bool:

@@ -56,7 +56,7 @@ class Loads:
             return True
         return len(failed) >= MAX_NODES
 
-    def broke(self, engine_id: int, *, measured: bool) -> bool:
-        """Note a session that ended with a fault; returns whether the engine does nothing else."""
-        self._fruitless[engine_id] = 0 if measured else self._fruitless[engine_id] + 1
+    def ended(self, engine_id: int, *, fruitless: bool) -> bool:
+        """Note how a session ended that had loaded; returns whether its engine only breaks."""
+        self._fruitless[engine_id] = self._fruitless[engine_id] + 1 if fruitless else 0
         return self._fruitless[engine_id] >= MAX_FRUITLESS

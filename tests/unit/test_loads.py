@@ -72,6 +72,6 @@ def test_a_node_that_loads_something_is_blamed_no_more():
 
 def test_an_engine_that_only_breaks_is_given_up_and_one_that_measures_is_not():
     loads = Loads()
-    assert not any(loads.broke(1, measured=n % 3 == 0) for n in range(100))
-    broke = [loads.broke(2, measured=False) for _ in range(MAX_FRUITLESS)]
+    assert not any(loads.ended(1, fruitless=n % 3 > 0) for n in range(100))
+    broke = [loads.ended(2, fruitless=True) for _ in range(MAX_FRUITLESS)]
     assert broke == [False] * (MAX_FRUITLESS - 1) + [True]
