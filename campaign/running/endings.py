@@ -63,8 +63,8 @@ class Endings:
         if report.ending is Ending.BROKEN:
             words += "; the engine may be broken and is loaded anew"
         elif report.kind == "actor_died":
-            place = f"{job.transcript} of {flight.berth.name} has what it printed"
-            words += f"; {f'see `campaign logs {job.session_id}`' if known else place}"
+            place = f"`campaign logs {job.session_id}`" if known else f"{job.transcript} there"
+            words += f"; see {place}"
         self._live.say(words)
         if gone or report.ending in (Ending.UNFIT, Ending.STORE_AWAY):
             return
