@@ -25,6 +25,8 @@ LOCKS: Final = "random-*.lock"
 def use(folder: Path) -> bool:
     """Keep weights from being removed until this process ends; returns whether they are there."""
     if not folder.is_dir():
+        if folder in _used:  # somebody removed them by hand: whoever draws them must be alone
+            os.close(_used.pop(folder))
         return False
     if folder in _used or not os.access(folder.parent, os.W_OK):
         return True  # where nobody may write, nobody removes anything
