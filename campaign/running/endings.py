@@ -83,9 +83,11 @@ class Endings:
         self._leases.bury(sessions)
         said = {session: self._printed(session) for session in sessions}
         for session, text in said.items():
-            self._store.retrying(
-                partial(last_words, session_id=session, error=error, stderr_tail=text or None)
-            )
+            if text or error:
+                words = partial(
+                    last_words, session_id=session, error=error, stderr_tail=text or None
+                )
+                self._store.retrying(words)
         return any(said.values())
 
     def _printed(self, session: UUID) -> str:

@@ -69,6 +69,18 @@ def load(self):
 
 SimulatedEngine.load = load
 """
+#: In the environment of a node: what is loaded there computes nothing.
+FAULTY = """
+from db.errors import TaskFault
+from workers.engines.simulated import SimulatedEngine
+
+
+def generate(self, *args):
+    raise TaskFault("engine_error", "an uncorrectable error of its memory")
+
+
+SimulatedEngine.generate = generate
+"""
 
 
 def asked(site: Site, *more: str) -> tuple[str, ...]:
@@ -246,6 +258,18 @@ def test_a_node_that_loads_nothing_costs_no_engine_and_is_refused_once_that_is_k
     died = "select error, stderr_tail from sessions where outcome = 'lost'"
     assert site.facts(died) == [("its process died", "the driver of this node is gone\n")] * 3
     line_with(err, "is refused", "loads elsewhere")
+
+
+def test_a_node_that_computes_nothing_costs_an_engine_one_fault(site, add, tmp_path):
+    (tmp_path / "sitecustomize.py").write_text(FAULTY)
+    add("l40s", gpus("l40s", uuid="bad"), python_path=tmp_path)
+    add("l40s", gpus("l40s", uuid="good"), **held(site, "claimed"))
+    run = site.start(asked(site, "board=l40s", MODELS))
+    said = read_until(run, "loaded anew")
+    site.let_go("claimed")
+    code, found, err = site.finish(run)
+    assert (code, states(found)) == (0, {"done": 2}), said + err
+    assert site.facts(OUTCOMES) == [("faulted", "engine_error", 1), ("ok", None, 2)]
 
 
 def test_a_node_that_dies_loses_one_attempt_and_the_others_go_on(site, add, parents):

@@ -11,6 +11,9 @@ import psutil
 import pytest
 
 from db.embedded import EmbeddedPostgres
+from db.store import Store
+from tests.store.page import Make, maker
+from tests.store.world import World
 
 
 @pytest.fixture(scope="session")
@@ -38,6 +41,19 @@ def place(public_tmp: Path) -> Iterator[Path]:
     yield folder
     _end_servers_below(folder)
     shutil.rmtree(folder)
+
+
+@pytest.fixture
+def empty(store: Store) -> Store:
+    """The store of the test's own file, emptied."""
+    World(store)
+    return store
+
+
+@pytest.fixture
+def make(store: Store, tmp_path: Path) -> Make:
+    """A function that writes a report of the store of the test's own file and returns its text."""
+    return maker(store, tmp_path)
 
 
 def _end_servers_below(folder: Path) -> None:

@@ -15,7 +15,7 @@ from db.asking import shipped
 from db.embedded import EmbeddedPostgres
 from db.records import Outcome, Reality
 from db.store import Store
-from tests.store.page import Make, Page, maker
+from tests.store.page import Make, Page
 from tests.store.reported import (
     BATCHES,
     GPU,
@@ -48,12 +48,6 @@ def store(embedded_store: EmbeddedPostgres) -> Iterator[Store]:
 @pytest.fixture
 def world(store: Store) -> World:
     return World(store)
-
-
-@pytest.fixture
-def make(store: Store, tmp_path: Path) -> Make:
-    """A function that writes a report and returns its text."""
-    return maker(store, tmp_path)
 
 
 def asked(capsys: pytest.CaptureFixture[str], store: Store, query: str) -> list[dict[str, object]]:

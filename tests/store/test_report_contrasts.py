@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 
@@ -13,9 +12,9 @@ from db.embedded import EmbeddedPostgres
 from db.records import Reality, Workload
 from db.store import Store
 from tests.store.measured import Row, insert
-from tests.store.page import Make, Page, maker
+from tests.store.page import Make, Page
 from tests.store.reported import engine
-from tests.store.world import World, ground
+from tests.store.world import ground
 
 pytestmark = pytest.mark.store
 
@@ -28,18 +27,6 @@ TRANSFORMERS = replace(VLLM, backend="transformers", options={"attn_implementati
 def store(embedded_store: EmbeddedPostgres) -> Iterator[Store]:
     with ground(embedded_store, "contrasts") as found:
         yield found
-
-
-@pytest.fixture
-def empty(store: Store) -> Store:
-    World(store)
-    return store
-
-
-@pytest.fixture
-def make(store: Store, tmp_path: Path) -> Make:
-    """A function that writes a report and returns its text."""
-    return maker(store, tmp_path)
 
 
 def row(spec=VLLM, joules: float = 100.0, batch_size: int = 8, **more: object) -> Row:

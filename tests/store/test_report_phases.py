@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
@@ -11,9 +10,9 @@ from db.embedded import EmbeddedPostgres
 from db.records import Workload
 from db.store import Store
 from tests.store.measured import Row, insert
-from tests.store.page import Make, Page, maker
+from tests.store.page import Make, Page
 from tests.store.reported import engine
-from tests.store.world import World, ground
+from tests.store.world import ground
 
 pytestmark = pytest.mark.store
 
@@ -24,18 +23,6 @@ SHARES = ("pf_share", "mx_share", "de_share")
 def store(embedded_store: EmbeddedPostgres) -> Iterator[Store]:
     with ground(embedded_store, "report_phases") as found:
         yield found
-
-
-@pytest.fixture
-def empty(store: Store) -> Store:
-    World(store)
-    return store
-
-
-@pytest.fixture
-def make(store: Store, tmp_path: Path) -> Make:
-    """A function that writes a report and returns its text."""
-    return maker(store, tmp_path)
 
 
 def row(prefill_j: float, decode_j: float, replicate: int = 0) -> Row:

@@ -17,9 +17,9 @@ from db.records import EngineSpec, Reality, Workload
 from db.reporting import answers
 from db.store import Store
 from tests.store.measured import Row, insert
-from tests.store.page import Make, Page, maker
+from tests.store.page import Make, Page
 from tests.store.reported import engine
-from tests.store.world import World, ground
+from tests.store.world import ground
 
 pytestmark = pytest.mark.store
 
@@ -34,18 +34,6 @@ FLAT, EACH_IN, EACH_OUT, SQUARE = 20.0, 0.02, 0.5, 2e-3
 def store(embedded_store: EmbeddedPostgres) -> Iterator[Store]:
     with ground(embedded_store, "sections") as found:
         yield found
-
-
-@pytest.fixture
-def empty(store: Store) -> Store:
-    World(store)
-    return store
-
-
-@pytest.fixture
-def make(store: Store, tmp_path: Path) -> Make:
-    """A function that writes a report and returns its text."""
-    return maker(store, tmp_path)
 
 
 def here(store: Store) -> str:
