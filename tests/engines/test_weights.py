@@ -6,11 +6,13 @@ import hashlib
 import itertools
 import json
 import os
+import re
 import shutil
+import signal
 import subprocess
 import sys
-import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -116,32 +118,95 @@ def test_another_architecture_or_dtype_is_another_folder(weights_cache: Path) ->
     assert len(folders) == 3
 
 
+DRAWN = """
+import json, os, sys
+from pathlib import Path
+from db.records import ModelSpec, Weights
+from workers.engines.weights import materialize
+for words in sys.stdin:
+    asked = json.loads(words)
+    model = ModelSpec(name="m", weights=Weights.RANDOM, architecture=asked)
+    print(materialize(model, "float32", Path(sys.argv[1])), flush=True)
+"""
+
+
+class Drawing:
+    """A process that draws weights when it is asked to, and uses them from then on."""
+
+    def __init__(self, folder: Path) -> None:
+        self._process = subprocess.Popen([sys.executable, "-c", DRAWN, str(folder)], cwd=ROOT,
+                                         stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+                                         text=True)  # fmt: skip
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    def ask(self, architecture: Any) -> None:
+        self._process.stdin.write(f"{json.dumps(architecture)}\n")
+        self._process.stdin.flush()
+
+    def answer(self) -> Path:
+        return Path(self._process.stdout.readline().strip())
+
+    def draw(self, layers: int) -> Path:
+        self.ask({**TINY["llama"], "num_hidden_layers": layers})
+        return self.answer()
+
+    def end(self) -> None:
+        self._process.communicate(timeout=60)
+
+    def kill(self) -> None:
+        self._process.kill()
+        self._process.communicate()
+
+
+@pytest.fixture
+def drawing(tmp_path: Path) -> Iterator[Callable[[], Drawing]]:
+    started: list[Drawing] = []
+
+    def begin() -> Drawing:
+        started.append(Drawing(tmp_path))
+        return started[-1]
+
+    yield begin
+    for process in started:
+        process.kill()
+
+
 def test_two_sessions_that_want_the_same_weights_draw_them_once(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, drawing: Callable[[], Drawing], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """The one that waited goes on while the one that drew still uses them."""
     drawn: list[str] = []
-    both_asked = threading.Barrier(2)
+    other = drawing()
     initialised = weights._initialised
 
-    def counted(model: ModelSpec, dtype: str) -> Any:
+    def with_another(model: ModelSpec, dtype: str) -> Any:
         drawn.append(model.name)
+        other.ask(model.architecture)
+        waits_for_a_lock(other.pid)
+        os.kill(other.pid, signal.SIGSTOP)  # it is late to see that the lock is free
         return initialised(model, dtype)
 
-    monkeypatch.setattr(weights, "_initialised", counted)
-    folders: list[Path] = []
-
-    def session() -> None:
-        both_asked.wait(30)
-        folders.append(materialize(tiny(), "bfloat16", tmp_path))
-
-    threads = [threading.Thread(target=session) for _ in range(2)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(60)
+    monkeypatch.setattr(weights, "_initialised", with_another)
+    folder = materialize(tiny(), "float32", tmp_path)
+    inode = folder.stat().st_ino
+    os.kill(other.pid, signal.SIGCONT)
+    assert other.answer() == folder
     assert drawn == ["tiny-llama"]
-    assert len(folders) == 2
-    assert len(set(folders)) == 1
+    assert folder.stat().st_ino == inode  # not drawn once more
+
+
+def waits_for_a_lock(pid: int, deadline_s: float = 120.0) -> None:
+    """Wait until the kernel says that a process is in flock(2)."""
+    until = time.monotonic() + deadline_s
+    while time.monotonic() < until:
+        if any(re.match(rf"\d+: -> FLOCK .* {pid} ", line)
+               for line in Path("/proc/locks").read_text().splitlines()):  # fmt: skip
+            return
+        time.sleep(0.02)
+    raise AssertionError("it never asked for the lock")
 
 
 def test_what_a_killed_session_left_half_written_is_replaced(tmp_path: Path) -> None:
@@ -200,42 +265,14 @@ def test_a_full_disk_is_one_line_and_leaves_no_half_folder(
     assert caught.value.kind == "disk_full"
     assert not caught.value.permanent
     assert "\n" not in str(caught.value)
-    assert [p.suffix for p in small_disk.iterdir()] == [".lock"]
+    assert [p.suffix for p in small_disk.iterdir()] == [".turn"]
 
 
-DRAWN = """
-import json, os, sys
-from pathlib import Path
-from db.records import ModelSpec, Weights
-from workers.engines.weights import materialize
-for words in sys.stdin:
-    asked = json.loads(words)
-    model = ModelSpec(name="m", weights=Weights.RANDOM, architecture=asked)
-    print(materialize(model, "float32", Path(sys.argv[1])), flush=True)
-"""
-
-
-class Drawing:
-    """A process that draws weights when it is asked to, and uses them from then on."""
-
-    def __init__(self, folder: Path) -> None:
-        self._process = subprocess.Popen([sys.executable, "-c", DRAWN, str(folder)], cwd=ROOT,
-                                         stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-                                         text=True)  # fmt: skip
-
-    def draw(self, layers: int) -> Path:
-        asked = json.dumps({**TINY["llama"], "num_hidden_layers": layers})
-        self._process.stdin.write(f"{asked}\n")
-        self._process.stdin.flush()
-        return Path(self._process.stdout.readline().strip())
-
-    def end(self) -> None:
-        self._process.communicate(timeout=60)
-
-
-def test_weights_that_nobody_uses_make_room_and_those_in_use_stay(tmp_path: Path) -> None:
+def test_weights_that_nobody_uses_make_room_and_those_in_use_stay(
+    tmp_path: Path, drawing: Callable[[], Drawing]
+) -> None:
     """No disk has the room that is wished for here: whatever may go goes."""
-    users = [Drawing(tmp_path) for _ in range(2)]
+    users = [drawing() for _ in range(2)]
     old, used = (user.draw(layers) for layers, user in enumerate(users, 1))
     assert old.is_dir()
     assert used.is_dir()
@@ -250,7 +287,6 @@ def test_weights_that_nobody_uses_make_room_and_those_in_use_stay(tmp_path: Path
     assert partial.is_dir()
     assert users[1].draw(1) == old  # drawn again
     assert old.is_dir()
-    users[1].end()
 
 
 # ---- real weights ----------------------------------------------------------------------------
@@ -308,6 +344,7 @@ def test_a_hub_that_does_not_answer_is_a_permanent_fault(
 
 ASK = """
 import sys
+import time
 from pathlib import Path
 from db.errors import EngineFault
 from db.records import ModelSpec, Weights

@@ -31,11 +31,14 @@ WITH_POWERCAP = (
     "rapl.POWERCAP = Path(sys.argv.pop(1)); from campaign.cli import main; sys.exit(main())"
 )
 #: Says that it is ready, and which interrupt it gets; ends with code 9 at the end of stdin.
+#: It waits for interrupts: a handler hears of one that comes just before read(2) only after it.
 COUNTER = (
-    "import signal, sys, time\n"
-    "count = []\n"
-    "def told(*_): count.append(1); print('interrupt', len(count), flush=True)\n"
-    "signal.signal(signal.SIGINT, told)\n"
+    "import itertools, signal, sys, threading, time\n"
+    "signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})\n"
+    "def tell():\n"
+    "    for count in itertools.count(1):\n"
+    "        signal.sigwait({signal.SIGINT}); print('interrupt', count, flush=True)\n"
+    "threading.Thread(target=tell, daemon=True).start()\n"
     "print('ready', flush=True)\n"
     "sys.stdin.read()\n"
     "time.sleep(1.0)\n"  # the time in which one that is passed on as well would come

@@ -1,7 +1,8 @@
 """The folder that drawn weights are kept in: who uses them, and who makes room for others.
 
-Owns the locks: shared ones of processes that use weights, until they end, and exclusive ones of
-those that draw or remove them. Only what is in use by nobody is removed; it can be drawn again.
+Owns two locks for each: one that every process that uses the weights shares until it ends, and
+that whoever removes them has alone, and one that is the turn of whoever draws them. Only what is
+in use by nobody is removed; it can be drawn again.
 """
 
 from __future__ import annotations
@@ -20,13 +21,12 @@ _used: Final[dict[Path, int]] = {}
 WISHED_BYTES: Final = 2 << 30
 LEAST_BYTES: Final = 64 << 20
 LOCKS: Final = "random-*.lock"
+REMOVED: Final = ".removed"
 
 
 def use(folder: Path) -> bool:
     """Keep weights from being removed until this process ends; returns whether they are there."""
     if not folder.is_dir():
-        if folder in _used:  # somebody removed them by hand: whoever draws them must be alone
-            os.close(_used.pop(folder))
         return False
     if folder in _used or not os.access(folder.parent, os.W_OK):
         return True  # where nobody may write, nobody removes anything
@@ -40,9 +40,9 @@ def use(folder: Path) -> bool:
 
 
 @contextmanager
-def alone(folder: Path) -> Iterator[None]:
-    """Be the only one who draws or removes these weights, once nobody else does or uses them."""
-    with folder.with_suffix(".lock").open("w") as held:
+def turn(folder: Path) -> Iterator[None]:
+    """Be the only one who draws these weights, once nobody else does."""
+    with folder.with_suffix(".turn").open("w") as held:
         fcntl.flock(held, fcntl.LOCK_EX)
         yield
 
@@ -54,6 +54,8 @@ def make_room(partial: Path, size: int) -> bool:
     """
     cache = partial.parent
     own = partial.with_suffix(".lock")
+    for left in cache.glob(f"random-*{REMOVED}"):  # by a process that was killed while removing
+        shutil.rmtree(left, ignore_errors=True)
     others = [lock.with_suffix("") for lock in cache.glob(LOCKS) if lock != own]
     drawn = [folder for folder in others if folder.is_dir()]
     for folder in sorted(drawn, key=lambda folder: folder.stat().st_mtime):
@@ -70,7 +72,7 @@ def _remove(folder: Path) -> None:
             fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             return
-        partial = folder.with_suffix(".partial")
-        shutil.rmtree(partial, ignore_errors=True)
-        folder.rename(partial)
-        shutil.rmtree(partial)
+        if folder.is_dir():  # nobody else removed them meanwhile
+            removed = folder.with_suffix(REMOVED)
+            folder.rename(removed)
+            shutil.rmtree(removed, ignore_errors=True)

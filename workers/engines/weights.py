@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from db.errors import EngineFault
 from db.identity import digest
 from db.records import ModelSpec, Weights
-from workers.engines.drawn import alone, make_room, use
+from workers.engines.drawn import make_room, turn, use
 from workers.engines.faults import engine_fault, is_disk_full
 from workers.engines.quantize import form_of, quantize
 from workers.engines.snapshot import disk_full, snapshot
@@ -100,7 +100,7 @@ def _random(model: ModelSpec, dtype: str, cache: Path, form: str | None) -> Path
     try:
         cache.mkdir(parents=True, exist_ok=True)
         while not use(folder):
-            with alone(folder):
+            with turn(folder):
                 if not folder.is_dir():
                     _draw(model, dtype, folder, plain, form)
     except OSError as error:
