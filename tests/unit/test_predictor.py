@@ -98,6 +98,19 @@ def error(predicted: np.ndarray, true: np.ndarray) -> float:
     return float(np.median(np.abs(predicted / true - 1)))
 
 
+def test_what_rows_differ_in_and_no_feature_reads_is_counted(known: Dataset) -> None:
+    assert known.mixed == {}
+    points = rows(40)
+    for at, point in enumerate(points):
+        if at % 3:
+            point["declared_power_limit_w"] = 200.0 + at % 3
+    points[0]["backend"] = "transformers"
+    points[1]["options"] = '{"enforce_eager": true}'
+    energies = truth(points)
+    energies[1] = np.nan  # it is not learned from
+    assert of(points, energies).mixed == {"backend": 2, "declared_power_limit_w": 3}
+
+
 @pytest.mark.parametrize(
     ("model", "gpus", "quantization"),
     [

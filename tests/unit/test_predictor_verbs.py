@@ -63,6 +63,27 @@ def refused(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
     return lines[0]
 
 
+def test_rows_that_no_feature_tells_apart_are_said(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with EXCERPT.open(encoding="utf-8") as stream:
+        excerpt = list(csv.DictReader(stream))
+    mixed = tmp_path / "mixed.csv"
+    with mixed.open("w", encoding="utf-8", newline="") as stream:
+        writer = csv.writer(stream)
+        writer.writerow(("model", "board", "gpus", "batch_size", "output_tokens", "backend",
+                         "energy_j_per_output_token"))  # fmt: skip
+        writer.writerows(
+            ("Qwen/Qwen3-8B" if at % 2 else "Qwen/Qwen3-32B", "h100-sxm-80gb", 1, 8 * at, 100 + at,
+             "vllm" if at < 15 else "sglang", float(row["energy_per_token_joules"]))
+            for at, row in enumerate(excerpt, 1)
+        )  # fmt: skip
+    assert cli.main(["analyze", "predictor", "--rows", str(mixed), *QUICK, "--json"]) == 0
+    out, err = capsys.readouterr()
+    assert json.loads(out)["rows"]["differ_unread_in"] == {"backend": 2}
+    assert "rows that differ in backend (2 values)" in err
+
+
 def test_every_row_gets_one_prediction_with_its_interval(
     folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

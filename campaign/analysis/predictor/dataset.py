@@ -30,6 +30,9 @@ FEWEST_ROWS, FEWEST_POINTS, FEWEST_MODELS = 20, 10, 2
 ODD = 1500.0
 #: Smallest spread of a logarithm that is no constant.
 _CONSTANT = 1e-9
+#: What rows say of how they ran and no feature reads.
+UNREAD = ("backend", "options", "mode", "threads", "speculation", "speculative_tokens", "draft",
+          "declared_power_limit_w")  # fmt: skip
 
 Labels = NDArray[np.int64]
 
@@ -57,13 +60,15 @@ class Dataset:
     """Inputs with what was measured; `realities` counts rows by reality.
 
     `same` numbers the points: equal for rows that no feature tells apart, which therefore must
-    never stand on both sides of a fold. `left_out` says which rows are not there, and why.
+    never stand on both sides of a fold. `mixed` counts the values, "not set" among them, of each
+    `UNREAD` column in which rows differ. `left_out` says which rows are not there, and why.
     """
 
     inputs: Inputs
     joules: Array
     same: Labels
     realities: Mapping[str, int]
+    mixed: Mapping[str, int]
     sources: tuple[str, ...]
     left_out: tuple[str, ...]
 
@@ -142,6 +147,7 @@ def dataset_of(frame: DataFrame, catalog: Catalog) -> Dataset:
         joules=joules,
         same=_same(inputs),
         realities=_counted(rows[at].get("reality") for at in kept),
+        mixed=_mixed(frame.iloc[kept]),
         sources=tuple(_counted(rows[at].get("source") for at in kept)),
         left_out=left_out,
     )
@@ -152,6 +158,11 @@ def dataset_of(frame: DataFrame, catalog: Catalog) -> Dataset:
 def _counted(words: object) -> Mapping[str, int]:
     cells = words if hasattr(words, "__iter__") else ()
     return dict(Counter(word if isinstance(word, str) else "not stated" for word in cells))
+
+
+def _mixed(frame: DataFrame) -> Mapping[str, int]:
+    counts = frame.reindex(columns=UNREAD).nunique(dropna=False)
+    return {name: count for name, count in counts.items() if count > 1}
 
 
 def _same(inputs: Inputs) -> Labels:

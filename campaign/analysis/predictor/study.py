@@ -158,6 +158,7 @@ def _rows(data: Dataset) -> dict[str, object]:
         "left_out": list(data.left_out),
         "realities": dict(data.realities),
         "sources": list(data.sources),
+        "differ_unread_in": dict(data.mixed),
         "models": list(data.labels("model")[1]),
         "families": list(data.labels("family")[1]),
         "boards": list(data.labels("board")[1]),

@@ -54,6 +54,10 @@ def main(args: argparse.Namespace) -> int:
     say(f"{len(data)} rows of {len(data.labels('model')[1])} models; reality: {realities}")
     for line in data.left_out:
         say(f"left out: {line}")
+    if data.mixed:
+        mixed = ", ".join(f"{name} ({count} values)" for name, count in data.mixed.items())
+        say(f"learned together, though no feature tells them apart: rows that differ in {mixed}; "
+            "campaign export and --rows FILE take a choice of them")  # fmt: skip
     if len(data) > FOREST_ROWS:
         say("capped: " + ", ".join(f"{what} {most}" for what, most in CAPS.items()))
     study = studied(data, effort, level, say)
