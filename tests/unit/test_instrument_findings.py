@@ -1,6 +1,7 @@
 """What is found of sensors whose series were made."""
 
 import random
+from itertools import accumulate
 
 import pytest
 
@@ -59,6 +60,21 @@ def test_a_reader_that_was_held_up_makes_no_other_period():
     late = [at + (60_000_000 if n % 4 == 0 else 0) for n, at in enumerate(due)]
     widths = [120_000_000 if n % 4 == 0 else 20_000 for n in range(len(due))]
     assert period([0, *late], [0, *widths]).period_s == pytest.approx(0.1)
+
+
+def test_updates_that_show_what_was_shown_before_are_not_seen():
+    """Few distances are one period then, and all are whole numbers of periods."""
+    rounds = [2] * 5 + [1] + [3] * 4 + [2] * 4 + [1] + [4] * 2
+    at_ns = [0, *(round(n * 1e8) for n in accumulate(rounds, initial=1))]
+    found = period(at_ns, [20_000] * len(at_ns))
+    assert found.period_s == pytest.approx(0.1)
+    assert found.longest_s == pytest.approx(0.4)
+
+
+def test_changes_at_any_time_have_no_period():
+    rng = random.Random(0)
+    at_ns = list(accumulate((round(rng.expovariate(10) * 1e9) for _ in range(200)), initial=0))
+    assert period(at_ns, [20_000] * len(at_ns)) is None
 
 
 def test_the_step_of_a_counter_is_what_all_its_steps_are_made_of():

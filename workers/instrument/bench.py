@@ -6,7 +6,8 @@ It owns windows and watches under a load. It finds nothing out and changes no se
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from collections import deque
+from dataclasses import dataclass, field
 
 from db.readings import GpuEnergy
 from workers.instrument.loader import Loader, Stretch, soon_ns, square
@@ -17,8 +18,8 @@ from workers.meters.nvml import NvmlMeter
 #: A load like that of decoding: steps of so many seconds, this part of them at work.
 STEP_S, STEP_DUTY = 0.023, 0.6
 #: What finding the edges of a window takes, seconds, where none took longer; the load must outlast
-#: it, and is made for edges that take this many times as long as those of the last window.
-EDGES_S, SLACK = 0.8, 1.25
+#: it, and is made for edges that take this many times as long as the longest of the last windows.
+EDGES_S, SLACK, LAST = 0.8, 1.25, 4
 #: A load is on for so long before it is metered.
 SETTLE_S = 1.0
 
@@ -31,7 +32,7 @@ class Bench:
     meter: NvmlMeter
     loader: Loader | None
     pace: float = 1.0
-    edges_s: float = EDGES_S
+    _took_s: deque[float] = field(default_factory=lambda: deque(maxlen=LAST), init=False)
 
     @property
     def load(self) -> Loader:
@@ -39,6 +40,11 @@ class Bench:
         if self.loader is None:
             raise ValueError("an experiment with a load was asked for where there is none")
         return self.loader
+
+    @property
+    def edges_s(self) -> float:
+        """How long the edges of a window may take, by what those of the last windows took."""
+        return max(EDGES_S, SLACK * max(self._took_s, default=0.0))
 
     def seconds(self, at_full_pace: float) -> float:
         """Return how long an experiment takes here."""
@@ -56,8 +62,7 @@ class Bench:
         ended_ns = time.monotonic_ns()
         self.meter.begin_close()
         closed = self.meter.finish_close(began_ns, ended_ns)
-        took_s = (time.monotonic_ns() - asked_ns) / 1e9
-        self.edges_s = max(EDGES_S, SLACK * (took_s - seconds))
+        self._took_s.append((time.monotonic_ns() - asked_ns) / 1e9 - seconds)
         return next(gpu for gpu in closed.gpus if not gpu.sibling)
 
     def under(self, switches_ns: list[int]) -> tuple[dict[str, Series], list[Stretch]]:
@@ -80,7 +85,7 @@ class Bench:
         return [gpu for gpu, closed_ns in windows if closed_ns <= until_ns]
 
     def lasting_s(self, seconds: float, times: int) -> float:
-        """Return how long a load must be on for windows of one length, by what edges took last."""
+        """Return how long a load must be on for windows of one length, by what edges took."""
         return SETTLE_S + times * (seconds + self.edges_s) + 0.5
 
     def steps(self, seconds: float, times: int) -> list[GpuEnergy]:

@@ -17,10 +17,13 @@ from numpy.typing import NDArray
 
 #: Fewer changes than this say nothing of a period.
 FEWEST = 5
-#: A distance counts if its ends are bracketed to this part of it.
+#: A distance counts if its ends are bracketed to this part of a period.
 KNOWN = 0.2
-#: Distances around the shorter ones are one period; longer ones skipped some.
-LOW, NEAR = 0.2, 0.25
+#: So many distances are whole numbers of periods, each to this part of one period: an update that
+#: shows what was shown before is not seen, and two that a late reader saw as one are none.
+MOST, NEAR = 0.9, 0.25
+#: Distances that are tried as the period.
+TRIED = 200
 #: Windows of a moving mean, and ages of its end, that are tried, seconds.
 WINDOWS_S = (0.001, 0.005, 0.01, 0.015, 0.02, 0.025, 0.03, 0.04, 0.05, 0.06, 0.075, 0.1, 0.125,
              0.15, 0.2, 0.3, 0.5, 0.75, 1.0, 1.5)  # fmt: skip
@@ -45,17 +48,26 @@ class Period:
 
 
 def period(at_ns: Sequence[int], widths_ns: Sequence[int]) -> Period | None:
-    """Return the period of changes; the first one is when the watch began."""
+    """Return the period of changes; the first one is when the watch began.
+
+    It is the longest distance that nearly all of those that are known are whole numbers of.
+    """
     changes = list(zip(at_ns[1:], widths_ns[1:], strict=True))
-    gaps_s = sorted((b - a) / 1e9 for (a, before), (b, after) in pairwise(changes)
-                    if max(before, after) <= KNOWN * (b - a))  # fmt: skip
-    if len(gaps_s) < FEWEST:
-        return None
-    low_s = gaps_s[int(LOW * len(gaps_s))]
-    single_s = [gap for gap in gaps_s if abs(gap / low_s - 1) <= NEAR]
-    return Period(period_s=fmean(single_s), shortest_s=gaps_s[0], longest_s=gaps_s[-1],
-                  jitter_s=stdev(single_s) if len(single_s) > 1 else 0.0,
-                  bracket_s=median(widths_ns[1:]) / 1e9, changes=len(changes))  # fmt: skip
+    gaps_s = np.array([b - a for a, b in pairwise(at_ns[1:])], dtype=float) / 1e9
+    brackets_s = np.array([max(pair) for pair in pairwise(widths_ns[1:])], dtype=float) / 1e9
+    tried_s = np.sort(gaps_s[brackets_s <= KNOWN * gaps_s])
+    for one_s in tried_s[:: -max(1, len(tried_s) // TRIED)]:
+        known_s = gaps_s[brackets_s <= KNOWN * one_s]
+        rounds = known_s / one_s
+        fits = np.abs(rounds - np.maximum(1, np.round(rounds))) <= NEAR
+        if len(known_s) >= FEWEST and fits.mean() >= MOST:
+            single_s = known_s[np.abs(rounds - 1) <= NEAR].tolist()
+            return Period(period_s=fmean(single_s), shortest_s=float(known_s.min()),
+                          longest_s=float(known_s.max()),
+                          jitter_s=stdev(single_s) if len(single_s) > 1 else 0.0,
+                          bracket_s=median(widths_ns[1:]) / 1e9,
+                          changes=len(changes))  # fmt: skip
+    return None
 
 
 def quantum_mj(values: Sequence[float]) -> int | None:
