@@ -169,8 +169,8 @@ def _running(
 def _prepared(raw: psycopg.Connection[Any], asking: Question) -> tuple[str, ...]:
     """Have the server parse the statement and name the columns it would give; runs nothing."""
     server = raw.pgconn
-    for result in (server.prepare(b"question", asking.sql.encode()),
-                   server.describe_prepared(b"question")):  # fmt: skip
+    for result in (server.prepare(b"", asking.sql.encode()),
+                   server.describe_prepared(b"")):  # fmt: skip
         if result.status != psycopg.pq.ExecStatus.COMMAND_OK:
             raise psycopg.errors.error_from_result(result)
     names = [(result.fname(n) or b"").decode() for n in range(result.nfields)]

@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import os
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from copy import copy
 from functools import cache
@@ -32,6 +32,7 @@ from tenacity import (
     wait_random_exponential,
 )
 
+from db.connecting import CONNECTING, Listening, as_long_as_it_takes, connected
 from db.errors import ConfigError, RowRefused, StoreRefused, StoreUnavailable
 
 log = logging.getLogger("campaign.store")
@@ -41,24 +42,6 @@ FOLDER = Path(__file__).parent
 
 #: The longest wait of somebody who was told to hurry, seconds.
 HURRY_S = 10.0
-#: A server that vanished from the network is noticed within half a minute, not a quarter of an
-#: hour. libpq's own parameters, in seconds and milliseconds.
-CONNECTING = {
-    "connect_timeout": 10,
-    "application_name": "campaign",
-    "keepalives_idle": 10,
-    "keepalives_interval": 5,
-    "keepalives_count": 3,
-    "tcp_user_timeout": 30_000,
-}
-#: For connections that live long and ask for single rows: a plan is made once, without values, in
-#: a store that may be empty then. It is to find its row by an index, and in that one's order: what
-#: is cheapest without rows, or by a guess that there are few, reads or sorts a large table.
-BY_KEY = """
-set plan_cache_mode = force_generic_plan;
-set enable_seqscan = off; set enable_bitmapscan = off; set enable_sort = off;
-set enable_mergejoin = off; set enable_hashjoin = off
-"""
 #: How libpq and Postgres say that a login is not accepted (any more).
 REFUSED = (
     "authentication failed",
@@ -137,8 +120,10 @@ class Store:
             max_overflow=8,
             connect_args=CONNECTING,
         )
-        if by_key:
-            sa.event.listen(self._engine, "connect", _plan_by_key)
+        self._by_key = by_key
+        sa.event.listen(
+            self._engine, "do_connect", lambda _, __, words, named: self._connect(words, named)
+        )
         self._single = self._engine.execution_options(isolation_level="AUTOCOMMIT")
 
     def within(self, patience_s: float) -> Self:
@@ -147,14 +132,21 @@ class Store:
         other.patience_s = min(patience_s, self.patience_s)
         return other
 
+    def _connect(self, words: Sequence[Any], named: Mapping[str, Any]) -> Listening:
+        return connected(words, named, where=self.where, by_key=self._by_key)
+
     @contextmanager
-    def begin(self, *, single: bool = False) -> Iterator[Connection]:
+    def begin(
+        self, *, single: bool = False, most_s: Callable[[], float] = as_long_as_it_takes
+    ) -> Iterator[Connection]:
         """Open a transaction; commits at the end, rolls back on any error.
 
         For a `single` statement none is opened: it is one, and goes to the server once, not thrice.
+        A server that keeps silent is waited for `most_s`.
         """
         engine = self._single if single else self._engine
         with _translated(self.url), engine.begin() as connection:
+            cast("Listening", connection.connection.driver_connection).most_s = most_s
             yield connection
 
     def retrying(self, work: Callable[[Connection], T], *, single: bool = False) -> T:
@@ -177,13 +169,17 @@ class Store:
             with attempt:
                 if attempt.retry_state.attempt_number > 1:
                     self._bring_back()
-                with self.begin(single=single) as connection:
+                with self.begin(single=single, most_s=self._most_s) as connection:
                     result = work(connection)
                 if self._waits_for:
                     log.warning("the store %s answers again", self.where)
                     self._waits_for = ""
                 return result
         raise AssertionError("unreachable: the last attempt returns or raises")
+
+    def _most_s(self) -> float:
+        """Return how many seconds a server that is there may keep silent before it is away."""
+        return HURRY_S if self.hurry.is_set() else max(self.patience_s, HURRY_S)
 
     def _bring_back(self) -> None:
         """Start the server again, if it is ours; a refusal in mid-work is a store that is away."""
@@ -204,11 +200,6 @@ class Store:
     def close(self) -> None:
         """Close the pool's connections."""
         self._engine.dispose()
-
-
-def _plan_by_key(connection: psycopg.Connection[Any], _record: object) -> None:
-    connection.execute(BY_KEY)
-    connection.commit()
 
 
 def rows(connection: Connection, statement: str, values: Mapping[str, Any]) -> list[Any]:

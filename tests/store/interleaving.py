@@ -6,15 +6,15 @@ No step depends on time: whether a statement waits for a lock is what Postgres s
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Any, Self, TypeVar
 
 import psycopg
-import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
+from db.connecting import Listening
 from db.leases import LeasePolicy, Leases
 from db.store import Store
 from tests.store.world import World
@@ -107,12 +107,13 @@ def stage(world: World) -> Iterator[Stage]:
         scene.leave()
 
 
-class Forgetful(psycopg.Connection[Any]):
+class Forgetful(Listening):
     """A connection that dies around its next commit, as often as `deaths` says how.
 
     A statement that is a transaction of its own commits as well.
     """
 
+    where = "forgetful"
     deaths: list[str]
 
     def commit(self) -> None:
@@ -155,16 +156,16 @@ class ForgetfulCursor(psycopg.Cursor[Any]):
 @contextmanager
 def losing(world: World, *deaths: str) -> Iterator[Store]:
     """A store whose connections die at its first commits: ``unheard`` or ``unanswered``."""
-    store = Store(world.store.url)
     left = list(deaths)
 
     class Dying(Forgetful):
         deaths = left
 
-    @sa.event.listens_for(store._engine, "do_connect")
-    def _connect(_dialect: Any, _record: Any, args: list[Any], named: dict[str, Any]) -> Any:
-        return Dying.connect(*args, **named, cursor_factory=ForgetfulCursor)
+    class Losing(Store):
+        def _connect(self, words: Sequence[Any], named: Mapping[str, Any]) -> Listening:
+            return Dying.connect(*words, **named, cursor_factory=ForgetfulCursor)
 
+    store = Losing(world.store.url)
     try:
         yield store
         assert not left, f"connections did not die: {left}"

@@ -9,11 +9,13 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
+import psycopg
 import pytest
-from sqlalchemy.engine import make_url
+from sqlalchemy.engine import Connection, make_url
 
 from db import leases, presence, schema
 from db.embedded import EmbeddedPostgres
@@ -108,6 +110,80 @@ def test_where_a_run_begins_a_refused_login_is_wrong_input(
 def test_a_server_that_became_a_standby_is_away(store: Store) -> None:
     with pytest.raises(StoreUnavailable, match="read-only"), store.begin() as connection:
         connection.exec_driver_sql("set transaction read only; delete from tasks")
+
+
+@contextmanager
+def silenced(store: Store) -> Iterator[None]:
+    """Whoever asks for tasks waits without a word, as for a server that is stopped."""
+    with store.begin() as connection:
+        connection.exec_driver_sql("lock table tasks in access exclusive mode")
+        yield
+
+
+def count(connection: Connection) -> object:
+    return connection.exec_driver_sql("select count(*) from tasks").scalar()
+
+
+@pytest.mark.parametrize("single", [False, True])
+def test_a_server_that_keeps_silent_is_away_once_patience_ends(
+    store: Store, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, single: bool
+) -> None:
+    monkeypatch.setattr("db.store.HURRY_S", 0.4)
+    monkeypatch.setattr("db.connecting.SILENT_S", 0.1)
+    with silenced(store), pytest.raises(StoreUnavailable, match=r"does not answer \(silent for"):
+        store.within(0.4).retrying(count, single=single)
+    said = [r.getMessage() for r in caplog.records if "still waiting" in r.getMessage()]
+    assert len(said) == 1
+    assert store.where in said[0]
+    assert store.retrying(count) is not None
+
+
+def test_who_is_told_to_hurry_waits_no_longer_for_a_server_that_keeps_silent(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("db.store.HURRY_S", 0.3)
+    monkeypatch.setattr("db.connecting.SILENT_S", 0.1)
+    patient = Store(store.url, patience_s=3600.0)
+
+    class Hurrying(logging.Handler):
+        """Whoever reads that it is waited for ends the run."""
+
+        def emit(self, record: logging.LogRecord) -> None:
+            if "still waiting" in record.getMessage():
+                patient.hurry.set()
+
+    hurrying = Hurrying()
+    logging.getLogger("campaign.store").addHandler(hurrying)
+    try:
+        with silenced(store), pytest.raises(StoreUnavailable, match="silent for"):
+            patient.retrying(count)
+    finally:
+        logging.getLogger("campaign.store").removeHandler(hurrying)
+        patient.close()
+
+
+# ---- a pooler between us and the server ----------------------------------------------------------
+
+LEFT = "select current_setting('enable_seqscan'), (select count(*) from pg_prepared_statements)"
+
+
+def left_behind(store: Store) -> tuple[str, bool]:
+    """What is left on a connection that asked for single rows: a setting, prepared statements."""
+    single = Store(store.url, by_key=True)
+    with single.begin() as connection:
+        for _ in range(10):
+            found = connection.exec_driver_sql(LEFT).one()
+    single.close()
+    return found[0], found[1] > 0
+
+
+def test_nothing_is_left_on_a_connection_that_a_pooler_gives_to_others(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its prepared statements would be missing there, or another's, and its settings be theirs."""
+    assert left_behind(store) == ("off", True)
+    monkeypatch.setattr(psycopg.ConnectionInfo, "backend_pid", -1)  # a pooler makes one up
+    assert left_behind(store) == ("on", False)
 
 
 # ---- a newer program upgrades the store --------------------------------------------------------

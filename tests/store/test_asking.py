@@ -68,6 +68,11 @@ def test_the_first_rows_are_asked_for_where_the_question_is_ours() -> None:
         assert own.first(7) == own
 
 
+def test_a_question_leaves_no_statement_to_whoever_gets_its_connection(store: Filled) -> None:
+    """Behind a pooler that is the next question, which has a statement of its own."""
+    assert rows(store, "select name from pg_prepared_statements") == []
+
+
 def test_an_answer_may_be_left_early(store: Filled) -> None:
     endless = Question(sql="select generate_series(1, 1000000000000) as n, 'left early' as t")
     with asked(
