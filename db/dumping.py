@@ -132,6 +132,7 @@ def restore(store: Store, file: Path) -> None:
     server = server_version(store)
     _refuse_newer(file, server)
     with store.begin() as connection:
+        schema.refuse_others(connection, store.where)
         _clear(connection)
     try:
         _load(file, store.url, server)
@@ -175,7 +176,7 @@ def _clear(connection: Connection) -> None:
     ours = [table for table in tables.metadata.sorted_tables if table.name in present]
     for table in ours:
         connection.execute(sa.text(f"lock table {table.name} in access exclusive mode"))
-        if connection.execute(sa.select(sa.exists(sa.select(table)))).scalar():
+        if connection.execute(sa.select(sa.exists().select_from(table))).scalar():
             raise ConfigError(
                 "the store is not empty: restore into a new one (store.path=FOLDER of its own, or "
                 "a new database)"

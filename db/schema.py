@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
+from db import tables
 from db.errors import ConfigError
 from db.store import FOLDER, Store, statements
 
@@ -45,7 +46,7 @@ def upgrade(store: Store) -> None:
 
     with store.begin() as connection:
         connection.execute(sa.text("select pg_advisory_xact_lock(:n)"), {"n": UPGRADE_LOCK})
-        _refuse_newer(connection, store.where)
+        refuse_others(connection, store.where)
         views = dict(statements("views.sql"))
         _drop_views(connection, views.pop("drop"))
         command.upgrade(_alembic(connection), "head")
@@ -60,6 +61,24 @@ def upgrade(store: Store) -> None:
             connection.exec_driver_sql("grant usage on schema public to campaign_reader")
             connection.exec_driver_sql("grant select on all tables in schema public"
                                        " to campaign_reader")  # fmt: skip
+
+
+def refuse_others(connection: Connection, where: str) -> None:
+    """Raise ConfigError for a newer schema, and for a database of another program.
+
+    What it has is not ours to replace, whatever it is called.
+    """
+    _refuse_newer(connection, where)
+    if _current(connection) is not None:
+        return
+    inspector = sa.inspect(connection)
+    ours = {*tables.metadata.tables, *statements("views.sql"), "alembic_version"}
+    theirs = ours & {*inspector.get_table_names(), *inspector.get_view_names()}
+    if theirs:
+        raise ConfigError(
+            f"the database {where} has {', '.join(sorted(theirs))} of another program: name a "
+            "database of its own in store.url"
+        )
 
 
 def _drop_views(connection: Connection, statement: str) -> None:
@@ -126,7 +145,7 @@ def _refuse_newer(connection: Connection, where: str) -> list[str]:
     current = _current(connection)
     if current is not None and current not in known:
         raise ConfigError(
-            f"the store {where} has schema {current}, newer than this program's {known[0]}: "
-            "install the campaign that wrote it, or a newer one"
+            f"the store {where} has schema {current}, newer than this program's {known[0]}, or of "
+            "another program: install the campaign that wrote it, or name a database of its own"
         )
     return known

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -51,6 +52,10 @@ REFUSED = (
     "certificate expired",
     "certificate has expired",
 )
+#: How Postgres says that there is no such thing to log in to, or as.
+ABSENT = re.compile(r'(database|role) ".*" does not exist')
+#: How libpq says that a word behind the question mark of a URL is none of its own.
+NO_OPTION = "invalid connection option"
 #: SQLSTATE of what the login has no right to.
 FORBIDDEN = "42501"
 #: SQLSTATE of a write to a server that became a standby.
@@ -100,7 +105,7 @@ class Store:
         """Prepare a pool; nothing is opened yet. `patience_s` bounds `retrying`."""
         try:
             parsed = make_url(url)
-        except sa.exc.ArgumentError as error:
+        except (sa.exc.ArgumentError, ValueError) as error:  # ValueError: of the port
             message = "store.url is no database URL; expected postgresql+psycopg://host/database"
             raise ConfigError(message) from error
         if parsed.drivername == "postgresql":
@@ -248,9 +253,11 @@ def _translated(url: str) -> Iterator[None]:
             raise
         raise _explained(url, error.orig or error) from error
     except sa.exc.ProgrammingError as error:
+        words = str(error.orig).splitlines()[0]
+        if NO_OPTION in words:
+            raise ConfigError(f"store.url: {words}") from error
         if getattr(error.orig, "sqlstate", None) != FORBIDDEN:
             raise
-        words = str(error.orig).splitlines()[0]
         raise ConfigError(
             f"the login of the store {known_as(url)} may not do that ({words}): `db upgrade` is "
             "for the owner; after it, run deploy/roles.sql again"
@@ -268,7 +275,7 @@ def _explained(url: str, error: BaseException) -> StoreUnavailable:
             f"the store {where} refused the login ({_refusal(words)}): put a valid password into "
             f"{file} (0600, host:port:database:user:password) or a ~/.pg_service.conf"
         )
-    if "does not exist" in words and ("database" in words or "role" in words):
+    if ABSENT.search(words):
         fix = "create it, or correct store.url"
         return StoreRefused(f"the store {where} has no such database or role ({words}): {fix}")
     if "No space left on device" in words or getattr(error, "sqlstate", None) == "53100":

@@ -10,9 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from alembic import command
+from sqlalchemy.engine import Connection
 
 from campaign.cli import main
-from db import dumping
+from db import dumping, schema
 from db.dumping import dump, libpq_url, program, restore
 from db.embedded import EmbeddedPostgres
 from db.errors import ConfigError
@@ -145,6 +147,50 @@ def test_a_dump_of_a_newer_schema_is_refused_before_anything_is_touched(
     assert is_empty(target)
 
 
+@pytest.fixture
+def anew(target: Store) -> Iterator[Connection]:
+    """The database of the target without anything in it; it is an empty store again afterwards."""
+
+    def clear(connection: Connection) -> None:
+        connection.exec_driver_sql("drop schema public cascade")
+        connection.exec_driver_sql("create schema public")
+
+    with target._engine.connect() as connection:
+        clear(connection)
+        yield connection
+        connection.rollback()
+        clear(connection)
+        connection.commit()
+    schema.upgrade(target)
+
+
+def test_nothing_of_another_program_makes_room_for_a_dump(
+    copy: Path, target: Store, anew: Connection
+) -> None:
+    """Not even what it calls as we do, and has no rows in."""
+    anew.exec_driver_sql("create table sessions (n int)")
+    anew.exec_driver_sql("create table alembic_version (version_num text)")
+    anew.commit()
+    with pytest.raises(ConfigError, match="has alembic_version, sessions of another program"):
+        restore(target, copy)
+    anew.exec_driver_sql("insert into alembic_version values ('theirs')")
+    anew.commit()
+    with pytest.raises(ConfigError, match=r"schema theirs, .* or of another program"):
+        restore(target, copy)
+    assert anew.exec_driver_sql("select * from alembic_version").all() == [("theirs",)]
+    assert anew.exec_driver_sql("select * from sessions").all() == []
+
+
+def test_a_dump_comes_back_into_an_empty_store_of_an_older_program(
+    copy: Path, target: Store, anew: Connection
+) -> None:
+    command.upgrade(schema._alembic(anew), "0002")
+    anew.commit()
+    restore(target, copy)
+    assert anew.exec_driver_sql("select count(*) from tasks").scalar_one() == 9
+    assert schema.is_current(target)
+
+
 def test_a_file_that_is_no_dump_is_neither_read_nor_overwritten(
     source: Path, place: Path, capsys: Printed
 ) -> None:
@@ -233,6 +279,8 @@ def test_upgrade_makes_a_store_of_an_empty_database(
         (["dump", "/tmp/x", "store.path=/nonexistent"], "there is no store in /nonexistent"),
         (["url", "store.path=/nonexistent"], "there is no store in /nonexistent"),
         (["url", "store.url=postgresql://me:secret@h/d"], "password"),
+        (["upgrade", "store.url=postgresql://h:port/d"], "store.url is no database URL"),
+        (["upgrade", "store.url='postgresql://127.0.0.1/d?ssl_mode=require'"], 'option "ssl_mode"'),
     ],
 )
 def test_a_bad_word_is_one_line_and_exit_2(words: list[str], said: str, capsys: Printed) -> None:

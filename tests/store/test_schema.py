@@ -172,6 +172,15 @@ def test_a_newer_store_is_left_alone(bare: Store) -> None:
     assert "repeats" not in {row["table"] for row in asked(bare, COMMENTS)}
 
 
+@pytest.mark.parametrize("theirs", ["table tasks (n int)", "view measurements as select 1 as n"])
+def test_what_another_program_calls_alike_is_left_alone(bare: Store, theirs: str) -> None:
+    with bare.begin() as connection:
+        connection.exec_driver_sql(f"create {theirs}")
+    with pytest.raises(ConfigError, match=f"has {theirs.split()[1]} of another program"):
+        schema.upgrade(bare)
+    assert [row["column"] for row in asked(bare, COMMENTS)] == ["n"]
+
+
 def test_two_upgrades_at_once_make_one_schema(bare: Store) -> None:
     other = Store(bare.url)
     with ThreadPoolExecutor(2) as threads:
