@@ -14,6 +14,7 @@ import signal
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from copy import copy
 from functools import cached_property
 from pathlib import Path
 from types import TracebackType
@@ -39,6 +40,8 @@ __all__ = ["EmbeddedPostgres", "default_folder"]
 
 log = logging.getLogger(__name__)
 
+#: The longest that `ensure` waits for a start or a recovery, seconds.
+ENSURE_S = 15.0
 LOG_BYTES = 1 << 20  # a longer log is put aside at the next start
 
 
@@ -82,9 +85,14 @@ class EmbeddedPostgres:
                     self._hold()
 
     def ensure(self) -> None:
-        """Start the server again if it crashed; safe in several processes and threads at once."""
+        """Start the server again if it crashed; safe in several processes and threads at once.
+
+        Whoever asks comes back, and may have to stop or to beat meanwhile: nobody is held long.
+        """
         if not self._locks.held or answer(self.folder) is not Answer.READY:
-            self.acquire()
+            brief = copy(self)  # of the same locks, which were looked at above
+            brief.patience_s = min(self.patience_s, ENSURE_S)
+            brief.acquire()
 
     def release(self) -> None:
         """Let go of the store; the last holder stops the server. Nothing happens if not held."""

@@ -37,7 +37,7 @@ class Server:
 
     def start(self) -> None:
         """Start it again; returns once it has recovered and answers."""
-        self._embedded.ensure()
+        self._embedded.acquire()
         self._answers_since_s = time.monotonic()
 
     def ask(self, sql: str, **values: Any) -> Sequence[Any]:

@@ -399,6 +399,21 @@ def test_a_server_that_does_not_answer_is_not_doubled(folder: Path) -> None:
         assert starts(folder) == before
 
 
+def test_nobody_who_has_something_else_to_do_is_held_by_a_server_that_does_not_answer(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A heart keeps a deadline as well, and who was told to stop retries no more."""
+    monkeypatch.setattr("db.embedded.ENSURE_S", 0.5)
+    with EmbeddedPostgres(folder, patience_s=3600) as store:
+        server = postmaster(folder)
+        server.suspend()
+        with pytest.raises(StoreUnavailable, match=str(server.pid)):
+            store.ensure()
+        server.resume()
+        store.ensure()
+        assert kept(store) == [(1,)]
+
+
 # ---- pid files ------------------------------------------------------------------------------
 
 
