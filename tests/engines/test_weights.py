@@ -209,6 +209,30 @@ def waits_for_a_lock(pid: int, deadline_s: float = 120.0) -> None:
     raise AssertionError("it never asked for the lock")
 
 
+def test_a_model_that_no_gpu_holds_alone_is_drawn_by_the_processor(
+    tmp_path: Path, weights_cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As one for two boards does: `_drawn` on the first is what a GPU without room does."""
+    import torch
+
+    drawn, asked = weights._drawn, []
+
+    def on_a_small_gpu(config: Any, dtype: str, device: str) -> Any:
+        asked.append(device)
+        if device == "cuda":
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 448.00 MiB.")
+        return drawn(config, dtype, device)
+
+    monkeypatch.setattr(weights, "drawn_on", lambda: "cuda")
+    monkeypatch.setattr(weights, "_drawn", on_a_small_gpu)
+    folder = materialize(tiny(), "bfloat16", tmp_path)
+    assert asked == ["cuda", "cpu"]
+    assert json.loads((folder / weights.PROVENANCE).read_text())["drawn_on"] == "cpu"
+    monkeypatch.undo()
+    usual = tensors(materialize(tiny(), "bfloat16", weights_cache))
+    assert all(usual[name].equal(tensor) for name, tensor in tensors(folder).items())
+
+
 def test_what_a_killed_session_left_half_written_is_replaced(tmp_path: Path) -> None:
     whole = materialize(tiny(), "bfloat16", tmp_path)
     half = whole.with_suffix(".partial")

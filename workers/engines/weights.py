@@ -1,15 +1,16 @@
 """The folder an engine loads: config.json, safetensors, tokenizer; found, fetched or drawn.
 
 Random weights are drawn by transformers' own initialisation of the architecture under a fixed
-seed, once per architecture and dtype, on the GPU where there is one. Only safetensors are read,
-never pickles; no code that comes with a model is run. A folder appears whole or not at all. Drawn
-ones that nobody uses go where there is no room for others.
+seed, once per architecture and dtype, on the GPU where there is one that holds them. Only
+safetensors are read, never pickles; no code that comes with a model is run. A folder appears whole
+or not at all. Drawn ones that nobody uses go where there is no room for others.
 """
 
 from __future__ import annotations
 
 import gc
 import json
+import logging
 import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,7 +26,9 @@ from workers.engines.software import versions
 from workers.engines.tokenizer import write_tokenizer
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedModel
+    from transformers import PreTrainedConfig, PreTrainedModel
+
+log = logging.getLogger("campaign.weights")
 
 #: The seed of every random initialisation.
 SEED = 0
@@ -126,7 +129,8 @@ def _draw(model: ModelSpec, dtype: str, folder: Path, plain: Path | None, form: 
         _refuse_small_disk(partial, drawn)
         drawn.save_pretrained(partial)
         words = write_tokenizer(partial, int(drawn.config.vocab_size))
-        (partial / PROVENANCE).write_text(_provenance(model, dtype, words))
+        told = _provenance(model, dtype, drawn.device.type, words)
+        (partial / PROVENANCE).write_text(told)
         partial.rename(folder)
         del drawn
         _give_back()
@@ -148,7 +152,7 @@ def _refuse_small_disk(folder: Path, model: PreTrainedModel) -> None:
 
 
 def drawn_on() -> str:
-    """Return the device that weights are drawn on: a processor takes minutes for billions."""
+    """Return the device that weights are drawn on, if they fit: a processor takes minutes."""
     import torch
 
     return "cuda" if torch.cuda.is_available() else "cpu"
@@ -164,12 +168,12 @@ def _give_back() -> None:
 
 
 def _initialised(model: ModelSpec, dtype: str) -> PreTrainedModel:
-    """Return a model as transformers initialises it, without touching the caller's generators."""
+    """Return a model as transformers initialises it, on the GPU if it fits on one."""
     import torch
-    from transformers import AutoConfig, AutoModelForCausalLM
-    from transformers.utils import logging
+    from transformers import AutoConfig
+    from transformers.utils.logging import disable_progress_bar
 
-    logging.disable_progress_bar()
+    disable_progress_bar()
     fields: dict[str, Any] = {k: v for k, v in model.architecture.items() if k != "architectures"}
     family = fields.pop("model_type", None)
     config = AutoConfig.for_model(family, **fields)
@@ -177,7 +181,20 @@ def _initialised(model: ModelSpec, dtype: str) -> PreTrainedModel:
         token = getattr(config, name, None)
         if isinstance(token, int) and token >= config.vocab_size:
             setattr(config, name, None)
-    device = drawn_on()
+    if drawn_on() != "cpu":
+        try:
+            return _drawn(config, dtype, drawn_on())
+        except torch.OutOfMemoryError as error:  # a model for several boards
+            log.info("drawn_on_cpu model=%s %s", model.name, " ".join(str(error).split()))
+        _give_back()
+    return _drawn(config, dtype, "cpu")
+
+
+def _drawn(config: PreTrainedConfig, dtype: str, device: str) -> PreTrainedModel:
+    """Return a model drawn on a device, without touching the caller's generators."""
+    import torch
+    from transformers import AutoModelForCausalLM
+
     with torch.random.fork_rng(devices=[] if device == "cpu" else [0]), torch.device(device):
         torch.manual_seed(SEED)
         return AutoModelForCausalLM.from_config(
@@ -185,13 +202,13 @@ def _initialised(model: ModelSpec, dtype: str) -> PreTrainedModel:
         )
 
 
-def _provenance(model: ModelSpec, dtype: str, tokenizer: int | None) -> str:
+def _provenance(model: ModelSpec, dtype: str, device: str, tokenizer: int | None) -> str:
     return json.dumps(
         {
             "weights": "random",
             "initialisation": "transformers from_config",
             "seed": SEED,
-            "drawn_on": drawn_on(),
+            "drawn_on": device,
             "dtype": dtype,
             "architecture": dict(model.architecture),
             "tokenizer_vocabulary": tokenizer,
