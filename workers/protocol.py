@@ -48,7 +48,7 @@ def measure(rig: Rig, claim: Claim, checkpoint: Callable[[], None]) -> Measureme
     done = Measurement(windows=(*windows, *prefill), warmup_batches=warmup_batches)
     try:
         foreign = rig.meter.foreign_processes()
-        reachable = work.reachable(rig.step_tokens, rig.lookahead)
+        reachable = work.reachable(rig.step_tokens, rig.lookahead, rig.places)
         marks = judge(windows, claim.protocol, rig.gates, foreign, reachable)
         if prefill:  # voided alike; its marks are not the row's, and without joules it has reasons
             judge(prefill, replace(claim.protocol, energy="any"), rig.gates, foreign)

@@ -331,22 +331,49 @@ def test_what_could_be_reached_is_what_the_schedule_gives(
     lengths: list[Pair], places: int, budget: int
 ) -> None:
     steps = list(by_steps(lengths, places, budget))
-    assert reachable_mean(lengths, places, budget) == pytest.approx(statistics.fmean(steps))
+    assert reachable_mean([lengths], places, budget) == pytest.approx(statistics.fmean(steps))
 
 
-def test_only_a_list_at_once_and_clients_are_for_the_engine_to_reach() -> None:
+def test_of_batches_one_after_another_every_step_counts() -> None:
+    batches: list[list[Pair]] = [[(8, 10)] * 4, [(8, 10)] * 4, [(8, 10)]]
+    assert reachable_mean(batches, 4, 100) == pytest.approx((40 + 40 + 10) / 30)
+
+
+def test_only_batches_and_clients_are_for_the_engine_to_reach() -> None:
     reached = {
         arrival: worklist(
             workload(arrival=arrival, input_tokens=64, rate_rps=1.0 if rated else None)
-        ).reachable(None, 0)
+        ).reachable(None, 0, 4)
         for arrival, rated in (
             ("static", False), ("at_once", False), ("closed", False),
             ("poisson", True), ("constant", True),
         )
     }  # fmt: skip
-    assert reached["at_once"] == pytest.approx(4.0)
+    assert reached["static"] == reached["at_once"] == pytest.approx(4.0)
     assert 3.0 < reached["closed"] < 4.0
-    assert reached["static"] is reached["poisson"] is reached["constant"] is None
+    assert reached["poisson"] is reached["constant"] is None
+
+
+def test_one_batch_is_not_expected_to_overlap_with_another() -> None:
+    """A hundred prompts of 900 tokens take 44 steps of 2,048; nothing fills what is left free."""
+    work = workload(arrival="at_once", input_tokens=900, output_tokens=100, batch_size=100)
+    steps = list(by_steps([(900, 100)] * 100, 100, 2048))
+    assert worklist(work).reachable(2048, 0, 100) == pytest.approx(statistics.fmean(steps))
+    assert statistics.fmean(steps) < 70
+
+
+def test_fewer_places_than_a_static_batch_has_are_all_that_can_be_reached() -> None:
+    assert worklist(workload(input_tokens=64)).reachable(None, 0, 2) == pytest.approx(2.0)
+
+
+def test_what_could_be_reached_is_not_asked_where_nobody_can_tell(tmp_path: Path) -> None:
+    static = workload(input_tokens=64)
+    assert worklist(static).reachable(None, 0, None) is None  # it computes a batch as it is
+    unlike = workload(trace(tmp_path), output_tokens=4096)
+    assert worklist(unlike, tmp_path / "traces").reachable(None, 0, 4) is None
+    for arrival in ("static", "at_once"):
+        beams = workload(arrival=arrival, input_tokens=64, decoding="beam", beams=2)
+        assert worklist(beams).reachable(None, 0, 8) is None
 
 
 def test_order_of_a_sorted_trace_takes_no_memory(tmp_path: Path) -> None:
@@ -359,4 +386,4 @@ def test_order_of_a_sorted_trace_takes_no_memory(tmp_path: Path) -> None:
 @pytest.mark.parametrize(("output", "reached"), [(1, 2.0), (4, 3.2), (31, 3.875)])
 def test_a_client_that_asks_after_its_answer_misses_a_step(output: int, reached: float) -> None:
     work = workload(arrival="closed", input_tokens=8, output_tokens=output)
-    assert worklist(work).reachable(None, 0) == pytest.approx(reached, rel=0.01)
+    assert worklist(work).reachable(None, 0, 4) == pytest.approx(reached, rel=0.01)

@@ -46,10 +46,13 @@ class Recorder:
         self.decodings.add(decoding)
         return replace(self.engine.generate(requests), **self._said)
 
-    def measure(self, workload: Workload, protocol: MeasurementProtocol = PROTOCOL) -> Measurement:
+    def measure(
+        self, workload: Workload, protocol: MeasurementProtocol = PROTOCOL,
+        places: int | None = None,
+    ) -> Measurement:  # fmt: skip
         rig = Rig(
             engine=self, meter=self.meter, clock=self.clock, gates=Gates(short_window_s=0.0),
-            prefix_caching=False, traces=Path("/nowhere"),
+            prefix_caching=False, traces=Path("/nowhere"), places=places,
         )  # fmt: skip
         claim = Claim(
             task_id=1, key="v1:x", lease_id=uuid.uuid4(), workload=workload, protocol=protocol,
@@ -154,7 +157,16 @@ def test_a_list_that_was_not_computed_together_as_it_could_be_voids() -> None:
         Recorder(running_mean=5.9).measure(work)
     assert raised.value.gate == "batch_not_reached"
     assert Recorder(running_mean=6.1).measure(work).windows
-    assert Recorder(running_mean=5.9).measure(replace(work, arrival="static")).windows
+
+
+def test_a_static_batch_that_the_engine_did_not_take_whole_voids() -> None:
+    """Batches of 8, 8 and 4; an engine without places of its own computes them as they are."""
+    work = replace(LIST, lengths="fixed", input_tokens=64)
+    with pytest.raises(InvalidMeasurement) as raised:
+        Recorder(running_mean=5.9).measure(work, places=8)
+    assert raised.value.gate == "batch_not_reached"
+    assert Recorder(running_mean=6.1).measure(work, places=8).windows
+    assert Recorder(running_mean=5.9).measure(work).windows
 
 
 def test_an_answer_that_is_another_requests_voids() -> None:

@@ -9,6 +9,7 @@ below the number of places; too little memory for the KV cache is what this does
 from __future__ import annotations
 
 import heapq
+import math
 from collections import deque
 from collections.abc import Iterable
 
@@ -18,8 +19,17 @@ from workers.workloads.lengths import Pair
 STEP_TOKENS = 2048
 
 
-def reachable_mean(lengths: Iterable[Pair], places: int, step_tokens: int = STEP_TOKENS) -> float:
-    """Return the requests computed together, averaged over the steps, at best."""
+def reachable_mean(
+    batches: Iterable[Iterable[Pair]], places: int, step_tokens: int = STEP_TOKENS
+) -> float:
+    """Return the requests computed together, averaged over the steps of all batches, at best."""
+    done = [_computed(lengths, places, step_tokens) for lengths in batches]
+    steps = math.fsum(taken for _, taken in done)
+    return math.fsum(computed for computed, _ in done) / steps if steps else 0.0
+
+
+def _computed(lengths: Iterable[Pair], places: int, step_tokens: int) -> tuple[int, int]:
+    """Return the requests of a batch, summed over its steps, and how many steps it takes."""
     waiting = deque(lengths)
     prefilling: deque[list[int]] = deque()  # prompt tokens left, tokens to generate
     ends: list[int] = []  # the last step of each request in decode
@@ -33,7 +43,7 @@ def reachable_mean(lengths: Iterable[Pair], places: int, step_tokens: int = STEP
             computed += _step(waiting, prefilling, ends, step, places, step_tokens)
         while ends and ends[0] <= step:
             heapq.heappop(ends)
-    return computed / step if step else 0.0
+    return computed, step
 
 
 def _step(

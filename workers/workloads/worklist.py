@@ -65,23 +65,35 @@ class Worklist:
         for prompt, output in self._lengths.drawn():
             yield prompt, self._output_tokens or output
 
-    def reachable(self, step_tokens: int | None, lookahead: int) -> float | None:
+    def reachable(
+        self, step_tokens: int | None, lookahead: int, places: int | None
+    ) -> float | None:
         """Return how many requests could be computed together in the mean.
 
-        None where that is not for the engine to reach: a static batch is one, and requests that
-        arrive in their own time may find it idle.
+        None where that is not for the engine to reach: requests that arrive in their own time may
+        find it idle, and without `places` it computes a static batch as it is. Nor where nobody can
+        tell: a search of beams asks for its tokens one by one, and static batches whose answers
+        are unlike take unlike times.
         """
-        work = self.workload
-        if work.arrival not in ("at_once", "closed"):
+        work, most = self.workload, self.workload.batch_size
+        if work.beams > 1 or work.arrival not in ("static", "at_once", "closed"):
             return None
-        lengths = self.once
-        if work.requests is None:  # a load that goes on
-            lengths = tuple(islice(self.lengths(), SETTLED * work.batch_size))
-        steps = [(prompt, -(-output // (1 + lookahead))) for prompt, output in lengths]
-        best = reachable_mean(steps, work.batch_size, step_tokens or STEP_TOKENS)
+        batches = tuple(self.batches())
+        if work.arrival == "static":
+            if places is None or len({output for _, output in self.once}) > 1:
+                return None
+            most = min(most, places)
+        elif work.arrival == "closed":
+            settled = SETTLED * work.batch_size  # of a load that goes on
+            batches = (self.once if work.requests else tuple(islice(self.lengths(), settled)),)
+        steps = [
+            [(prompt, -(-output // (1 + lookahead))) for prompt, output in lengths]
+            for lengths in batches
+        ]
+        best = reachable_mean(steps, most, step_tokens or STEP_TOKENS)
         if work.arrival == "closed":  # the step after an answer is under way as its client asks
-            decoded = sum(taken for _, taken in steps)
-            best *= decoded / (decoded + len(steps))
+            decoded = sum(taken for batch in steps for _, taken in batch)
+            best *= decoded / (decoded + sum(map(len, steps)))
         return best
 
     def turn(self) -> None:
