@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import os
+import sys
 from pathlib import Path
 
 import pytest
@@ -11,7 +13,7 @@ from tests.engines.harness import LIMITS, spec_of
 from workers.engines import registry
 from workers.engines.faults import engine_fault, kind_of, task_fault
 from workers.engines.registry import open_engine, require_board
-from workers.engines.vllm_arguments import cores_of_workers
+from workers.engines.vllm_arguments import cores_of_workers, set_environment
 
 
 def with_backend(name: str) -> EngineSpec:
@@ -76,8 +78,12 @@ def test_an_engine_that_computes_elsewhere_than_is_metered_is_refused(
         (MemoryError(), "out_of_memory", False),
         (ValueError("dtype fp7 is not known"), "unsupported", True),
         (RuntimeError("kernel exploded"), "engine_error", False),
+        (FileNotFoundError(2, "No such file or directory", "/w/m.safetensors"), "missing_weights",
+         True),
+        (FileNotFoundError(2, "No such file or directory", "config.json"), "missing_weights", True),
+        (FileNotFoundError(2, "No such file or directory", "ninja"), "engine_error", False),
     ],
-)
+)  # fmt: skip
 def test_exceptions_become_kinds_by_what_they_say(
     error: Exception, kind: str, permanent: bool
 ) -> None:
@@ -94,6 +100,18 @@ def test_a_cause_that_ran_out_of_memory_is_found_behind_what_hides_it() -> None:
 def test_the_library_s_words_survive_on_one_line() -> None:
     told = str(task_fault(RuntimeError("first\n  second"), "generating"))
     assert told == "generating: RuntimeError: first second"
+
+
+@pytest.mark.parametrize("path", [None, "/usr/bin", f"/usr/bin:{Path(sys.executable).parent}"])
+def test_vllm_finds_the_programs_beside_its_python(
+    monkeypatch: pytest.MonkeyPatch, path: str | None
+) -> None:
+    """As ninja, which kernels are compiled with: an environment need not be activated."""
+    monkeypatch.setattr(os, "environ", {} if path is None else {"PATH": path})
+    set_environment(spec_of("vllm"))
+    told = (path or os.defpath).split(os.pathsep)
+    programs = str(Path(sys.executable).parent)
+    assert os.environ["PATH"].split(os.pathsep) == [*(p for p in told if p != programs), programs]
 
 
 def test_workers_share_the_asked_cores_equally() -> None:

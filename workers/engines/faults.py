@@ -7,6 +7,8 @@ Owns the kinds ``out_of_memory``, ``missing_weights``, ``disk_full``, ``unsuppor
 from __future__ import annotations
 
 import errno
+from collections.abc import Iterator
+from pathlib import Path
 
 from db.errors import EngineFault, TaskFault
 
@@ -34,11 +36,14 @@ _LONGEST = 600
 def kind_of(error: BaseException) -> tuple[str, bool]:
     """Return the kind of a library's exception, and whether trying again is pointless.
 
-    What a library refuses by argument (ValueError and its like) stays refused.
+    What a library refuses by argument (ValueError and its like) stays refused. A program that is
+    not there to compile a kernel (``ninja``) is this node's lack, not one of weights.
     """
     text = _chain(error).lower()
     if isinstance(error, MemoryError) or any(words in text for words in _MEMORY):
         return "out_of_memory", False
+    if any(map(_lacks_program, _causes(error))):
+        return "engine_error", False
     if "safetensorerror" in text or any(words in text for words in _WEIGHTS):
         return "missing_weights", True
     if isinstance(error, ValueError | TypeError | NotImplementedError | ImportError):
@@ -78,9 +83,18 @@ def _words(error: BaseException) -> str:
 
 def _chain(error: BaseException) -> str:
     """Return the names and texts of an exception and its causes."""
-    parts: list[str] = []
+    return "\n".join(f"{type(each).__name__}: {each}" for each in _causes(error))
+
+
+def _causes(error: BaseException) -> Iterator[BaseException]:
+    """Yield an exception and its causes."""
     seen: BaseException | None = error
     while seen is not None:
-        parts.append(f"{type(seen).__name__}: {seen}")
+        yield seen
         seen = seen.__cause__ or seen.__context__
-    return "\n".join(parts)
+
+
+def _lacks_program(error: BaseException) -> bool:
+    """Whether a program was not found: its name is no path."""
+    missing = error.filename if isinstance(error, FileNotFoundError) else None
+    return isinstance(missing, str) and missing == Path(missing).name and "." not in missing

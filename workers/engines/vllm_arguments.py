@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import platform
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -162,6 +163,10 @@ def set_environment(spec: EngineSpec) -> None:
         "HF_HUB_OFFLINE": "1",  # the folder is local by now
     }
     os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")
+    # Kernels that are compiled as they are needed ask for ninja by name, which lies beside Python.
+    programs, paths = str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)
+    if programs not in paths.split(os.pathsep):
+        os.environ["PATH"] = f"{paths}{os.pathsep}{programs}"
     if spec.threads is not None:
         os.environ["OMP_NUM_THREADS"] = str(spec.threads)
         os.environ["VLLM_CPU_OMP_THREADS_BIND"] = cores_of_workers(
