@@ -32,6 +32,17 @@ def tokens(engine: Any, requests: Sequence[Request], decoding: Decoding) -> list
     return [tuple(output.outputs[0].token_ids) for output in seen]
 
 
+def choices(engine: Any, requests: Sequence[Request]) -> tuple[int, list[int]]:
+    """How often vLLM was told how to choose tokens, and how many each request got."""
+    from unittest.mock import patch
+
+    from workers.engines import vllm_requests
+
+    with patch.object(vllm_requests, "sampling", wraps=vllm_requests.sampling) as made:
+        batch = engine.generate(requests)
+    return made.call_count, [request.output_tokens for request in batch.requests]
+
+
 def methods(engine: Any) -> set[str]:
     """How vLLM keeps the weights of the model's layers, by the names of its methods."""
     model = engine._llm.llm_engine.model_executor.driver_worker.get_model()
@@ -46,6 +57,20 @@ def prompt_logprobs(engine: Any, prompt: Sequence[int]) -> list[float]:
     asked = SamplingParams(max_tokens=1, prompt_logprobs=0, detokenize=False, temperature=0.0)
     (output,) = engine._llm.generate([{"prompt_token_ids": list(prompt)}], asked, use_tqdm=False)
     return [next(iter(each.values())).logprob for each in output.prompt_logprobs[1:]]
+
+
+def batch_defaults(_: Any, tokens: dict[str, int] | None) -> None:
+    """Have vLLM take a step of so many tokens by default, by who uses it; None: its own again."""
+    from unittest.mock import patch
+
+    from vllm.engine.arg_utils import EngineArgs
+    from vllm.usage.usage_lib import UsageContext
+
+    if tokens is None:
+        patch.stopall()
+        return
+    by_user = {UsageContext[name]: count for name, count in tokens.items()}
+    patch.object(EngineArgs, "get_batch_defaults", lambda *_: (by_user, {})).start()
 
 
 def compiled(engine: Any) -> int:

@@ -22,6 +22,8 @@ from workers.workloads.prompts import Prompts
 
 pytestmark = pytest.mark.engines
 BEAMS = Decoding(method="beam", beams=2)
+#: Tokens of a step, as a board might have it: vLLM's defaults differ by who uses it.
+STEPS = {"LLM_CLASS": 1000, "OPENAI_API_SERVER": 1100}
 
 
 @pytest.fixture(scope="module")
@@ -30,7 +32,9 @@ def online(hosts: dict[str, Any]) -> dict[str, Any]:
     host, found = hosts["vllm"], {}
     engine = host.open(spec_of("vllm", mode="online"))
     found["early"] = engine.inside("refused", alike([[20, 21]], 2)[0], Decoding())
+    engine.inside("batch_defaults", STEPS)
     found["loaded"] = engine.load()
+    engine.inside("batch_defaults", None)
     source = Prompts(vocabulary=engine.vocabulary, seed="online")
     engine.generate(alike(source.batch(4, 16), 4))
     lengths = (16, 4, 24, 9)
@@ -96,6 +100,11 @@ def test_the_process_that_computes_is_told_and_is_another(online: dict[str, Any]
     assert loaded.resolved["threads"] == 1
     assert loaded.resolved["scheduler_config"]["max_num_seqs"] == LIMITS.batch_size
     assert loaded.software["vllm"]
+
+
+def test_steps_are_as_long_as_those_of_a_server(online: dict[str, Any]) -> None:
+    resolved = online["loaded"].resolved
+    assert resolved["scheduler_config"]["max_num_batched_tokens"] == STEPS["OPENAI_API_SERVER"]
 
 
 def test_what_the_engine_cannot_do_now_is_refused_in_one_line(online: dict[str, Any]) -> None:
