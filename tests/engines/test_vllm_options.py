@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from dataclasses import replace
 from typing import Any, Self
 
 import psutil
@@ -67,7 +69,7 @@ def two(host: Host) -> dict[str, Any]:
     found: dict[str, Any] = {}
     sample = Decoding(method="sample", temperature=1.0)
     with Open(host, options=options) as opened:
-        prompts = opened.prompts(2, 24)
+        found["prompts"] = prompts = opened.prompts(2, 24)
         drawn = alike(prompts, 12)
         found["drawn"] = [opened.engine.inside("tokens", drawn, sample) for _ in range(2)]
         found["greedy"] = [opened.engine.inside("tokens", drawn, GREEDY) for _ in range(2)]
@@ -79,6 +81,9 @@ def two(host: Host) -> dict[str, Any]:
         fresh = opened.prompts(4, 40)
         found["unequal"] = opened.engine.generate(
             [Request(prompt=p, output_tokens=n) for p, n in zip(fresh, lengths, strict=True)]
+        )
+        found["choices"] = opened.engine.inside(
+            "choices", [Request(prompt=[20] * 8, output_tokens=n) for n in (3, 5, 3, 3)]
         )
         common = opened.prompts(1, PREFIX)[0]
         found["prefix"] = opened.engine.generate(
@@ -107,6 +112,11 @@ def test_requests_of_unequal_length_get_exactly_their_tokens(two: dict[str, Any]
     assert told["vllm:prompt_tokens"] == 160
 
 
+def test_requests_that_are_alike_share_how_their_tokens_are_chosen(two: dict[str, Any]) -> None:
+    """A window holds the making of it, 50 µs each."""
+    assert two["choices"] == (2, [3, 5, 3, 3])
+
+
 def test_max_num_seqs_bounds_how_many_run_together(two: dict[str, Any]) -> None:
     assert two["fresh"].running_mean == 2.0
     assert 1.0 <= two["unequal"].running_mean <= 2.0
@@ -123,6 +133,18 @@ def test_prompts_with_a_common_prefix_are_answered_from_the_cache(two: dict[str,
 
 def test_greedy_tokens_are_the_same_every_time(two: dict[str, Any]) -> None:
     assert two["greedy"][0] == two["greedy"][1]
+
+
+def test_the_end_of_sequence_is_neither_heeded_nor_forbidden(
+    host: Host, two: dict[str, Any]
+) -> None:
+    """A model whose end is what it says next says it, and goes on."""
+    end = Counter(two["greedy"][0][0]).most_common(1)[0][0]
+    model = tiny()
+    ending = replace(model, architecture={**model.architecture, "eos_token_id": end})
+    with Open(host, model=ending) as opened:
+        drawn = alike(two["prompts"], 12)
+        assert opened.engine.inside("tokens", drawn, GREEDY) == two["greedy"][0]
 
 
 def test_samples_differ_between_batches_and_follow_from_the_seed(two: dict[str, Any]) -> None:

@@ -25,8 +25,10 @@ def prompt_of(request: Request) -> dict[str, list[int]]:
 def sampling(request: Request, decoding: Decoding, *, streamed: bool = False) -> SamplingParams:
     """Return how a request's tokens are chosen: exactly as many as asked, the end is ignored.
 
-    Samples are drawn from the engine's own generator, seeded when it is loaded: no two batches
-    draw the same. A seed per request would make vLLM draw them one after another.
+    Without `min_tokens`, which would forbid the end as well: vLLM masks it request by request in
+    every step, which takes milliseconds beside proposed tokens. Samples are drawn from the engine's
+    own generator, seeded when it is loaded: no two batches draw the same. A seed per request would
+    make vLLM draw them one after another.
     """
     from vllm import SamplingParams
     from vllm.sampling_params import RequestOutputKind
@@ -36,7 +38,6 @@ def sampling(request: Request, decoding: Decoding, *, streamed: bool = False) ->
         temperature=decoding.temperature if sampled else 0.0,
         top_p=decoding.top_p if sampled else 1.0,
         max_tokens=request.output_tokens,
-        min_tokens=request.output_tokens,
         ignore_eos=True,
         detokenize=False,
         output_kind=RequestOutputKind.DELTA if streamed else RequestOutputKind.FINAL_ONLY,
