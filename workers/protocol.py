@@ -21,7 +21,7 @@ from workers.killpoints import reach
 from workers.phases import by_prefill_run, by_steps
 from workers.rig import Rig
 from workers.serving import Listed, Ongoing, Serving, online
-from workers.validity import agree, check_batch, judge, relative_half_width
+from workers.validity import COMPILED, agree, check_batch, judge, relative_half_width
 from workers.workloads.lengths import Pair
 from workers.workloads.worklist import Worklist
 
@@ -149,13 +149,23 @@ class _Batches:
         return batch
 
     def warm_up(self) -> int:
-        """Generate the first batch until the last few agree; returns how many it took."""
+        """Generate the first batch until the last few agree; returns how many it took.
+
+        An engine that compiles for the sizes of a batch is given all those of the list as well.
+        """
+        compiles = False
         durations: list[float] = []
         while len(durations) < self._protocol.warmup_max:
-            durations.append(self._batch(self._work.first).duration_s)
+            batch = self._batch(self._work.first)
+            compiles = COMPILED in batch.counters
+            durations.append(batch.duration_s)
             if agree(durations, self._protocol):
                 break
-        return len(durations)
+        sizes = {_sizes(lengths): lengths for lengths in self._work.batches()} if compiles else {}
+        sizes.pop(_sizes(self._work.first), None)
+        for lengths in sizes.values():
+            self._batch(lengths)
+        return len(durations) + len(sizes)
 
     def window(self, ordinal: int) -> Window:
         """Repeat the list, whole, in one metered window until it is long enough."""
@@ -178,6 +188,13 @@ class _Batches:
         phases = by_steps(batches, rig.meter.curves(), reading) if self._follow else ()
         dropped = {name: count * passes for name, count in self._work.left_out.items()}
         return _window(self._kind, ordinal, reading, batches, phases, dropped)
+
+
+def _sizes(lengths: Sequence[Pair]) -> tuple[int, int, bool, int]:
+    """Return what an engine may compile for: requests, longest prompt, padding, longest answer."""
+    prompts = [prompt for prompt, _ in lengths]
+    longest = max(prompts)
+    return len(lengths), longest, longest > min(prompts), max(output for _, output in lengths)
 
 
 def _window(

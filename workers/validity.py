@@ -22,6 +22,8 @@ from workers.student import student
 from workers.workloads.lengths import Pair
 from workers.workloads.loadgates import check_batch_reached, load_marks
 
+#: The counter of an engine that compiles: how many graphs it did meanwhile.
+COMPILED = "compiled_graphs"
 #: Clock event reasons that mean the board could not run as asked.
 THERMAL_THROTTLES = frozenset({"hw_slowdown", "hw_thermal", "sw_thermal", "power_brake"})
 
@@ -174,6 +176,8 @@ def _marks(windows: Sequence[Window], protocol: MeasurementProtocol, gates: Gate
                 yield "aliased"
         if window.reading.cpu is not None and "shared_node" in window.reading.cpu.reasons:
             yield "shared_node"
+    if any(window.counters.get(COMPILED, 0) for window in windows):
+        yield "compiled"
     if _drift_c(windows) > gates.temperature_drift_c:
         yield "temperature_drift"
     yield from load_marks(windows, gates.generator_late)

@@ -73,6 +73,22 @@ def test_a_static_list_is_passed_in_batches_after_a_warm_up_of_single_batches() 
     assert done.warmup_batches == 5
 
 
+def test_an_engine_that_compiles_is_warm_for_every_size_of_the_list() -> None:
+    """Batches of 8, 8 and 4, each padded to a longest prompt of its own."""
+    engine = Recorder(counters={"compiled_graphs": 0.0})
+    done = engine.measure(LIST)
+    assert sizes(engine) == [8] * 5 + [8, 4] + [8, 8, 4] * 2
+    assert done.warmup_batches == 7
+    alike = Recorder(counters={"compiled_graphs": 0.0})
+    alike.measure(replace(LIST, lengths="fixed", input_tokens=64))
+    assert sizes(alike) == [8] * 5 + [4] + [8, 8, 4] * 2
+
+
+def test_a_window_that_paid_for_compiling_says_so() -> None:
+    assert "compiled" in Recorder(counters={"compiled_graphs": 1.0}).measure(LIST).marks
+    assert "compiled" not in Recorder(counters={"compiled_graphs": 0.0}).measure(LIST).marks
+
+
 def test_a_list_at_once_is_one_batch_and_its_warm_up_is_not() -> None:
     engine = Recorder(running_mean=8.0)
     done = engine.measure(replace(LIST, arrival="at_once"))
