@@ -183,6 +183,11 @@ def _decoding(engine: EngineSpec, workload: Workload) -> Reason | None:
         return "no_beam_search", "a beam search takes no proposed tokens"
     if decoding == "beam" and engine.backend == "vllm" and is_trace(workload.lengths):
         return "no_beam_search", "a beam search of vLLM takes one output length, a trace has many"
+    if decoding == "beam" and engine.options.get("enable_prefix_caching") is False:
+        return "no_beam_search", (
+            "vLLM hands every beam over anew for each token, and computes it "
+            "from its beginning without enable_prefix_caching"
+        )
     if decoding == "beam" and engine.mode == "online":
         return "no_beam_search", "an online engine searches no beams; use workload.arrival=static"
     if engine.backend == "transformers" and engine.speculation and workload.batch_size > 1:
