@@ -29,6 +29,8 @@ from workers.shapes.shape import Shape, shape_of
 __all__ = ["Grid", "expand"]
 
 HERE = "here"
+#: What a GPU's own name begins with, where a board's slug could stand.
+UUIDS = ("GPU-", "MIG-")
 
 
 @dataclass(slots=True, kw_only=True)
@@ -59,7 +61,7 @@ def expand(
     problems: list[str] = []
     models = _models(settings, catalog, commits or {}, problems)
     boards = _boards(settings, catalog, here, problems)
-    problems += _unknown_boards(settings, catalog, here)
+    problems += _wrong_boards(settings, catalog, here)
     settings = resolved(settings, problems)
     problems += _wrong_options(settings)
     if problems:
@@ -133,19 +135,24 @@ def _boards(
     return boards
 
 
-def _unknown_boards(settings: Settings, catalog: Catalog, here: Sequence[Board]) -> list[str]:
-    """Return a line for every slug of a setting that is no board's."""
+def _wrong_boards(settings: Settings, catalog: Catalog, here: Sequence[Board]) -> list[str]:
+    """Return a line for every slug of a setting that is no board's, or that nothing heeds."""
     known = [board.slug for board in (*catalog.boards(), *here)]
     named = {
         "cluster.boards": settings.cluster.boards,
         "run.price_per_gpu_hour": settings.run.price_per_gpu_hour,
+        "meter.calibration": [s for s in settings.meter.calibration if not s.startswith(UUIDS)],
     }
-    return [
+    problems = [
         f"{path}.{slug}: no such board{nearest(slug, known)}"
         for path, slugs in named.items()
         for slug in slugs
         if slug not in known and not slug.startswith("cpu:")
     ]
+    if settings.cluster.kind == "local" and settings.cluster.boards and not problems:
+        problems.append("cluster.boards: has no use with cluster=local, which takes the boards of "
+                        "this machine; leave it out, or add cluster=ray")  # fmt: skip
+    return problems
 
 
 def _points(

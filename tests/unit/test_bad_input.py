@@ -50,6 +50,8 @@ BAD = [
     (["plan", "workload.arrival=poisson", "workload.rate_rps=1e99"], "it must be at most 1e+06"),
     (["plan", "run.price_per_gpu_hour.h100=3"], "run.price_per_gpu_hour.h100: no such board; did"),
     (["plan", "cluster.boards.banana=3"], "cluster.boards.banana: no such board; known: a10, "),
+    (["plan", "cluster.boards={l4: 8}"], "cluster.boards: has no use with cluster=local, which"),
+    (["plan", "meter.calibration.l44=0.03"], "meter.calibration.l44: no such board; did"),
     (["plan", "board=nope"], "board nope: not in the catalogue; known: a10, "),
     (["plan", "+grid=banana"], "grid=banana: no such grid; known: energy_considerations, "),
     (["plan", "budget.gpu_hour=3"], "did you mean budget.gpu_hours"),
