@@ -17,7 +17,7 @@ from campaign.grids.fit import Grid
 from db.records import Reality, Task
 
 J_PER_KWH = 3.6e6
-EXPECTED = "expected: loading, warm-up, measured and idle windows"
+EXPECTED = "expected: loading, warm-up, as few windows as the protocol takes, idle windows"
 SIMULATED = "none: simulated boards do not wait"
 
 

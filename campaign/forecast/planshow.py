@@ -5,11 +5,18 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 
-from campaign.forecast.outlook import Plan
+from campaign.forecast.calibrated import CALIBRATED, PARTLY, PHYSICS
+from campaign.forecast.outlook import Plan, too_long
 from campaign.tabular import count_of
 
 #: Names of a list that are printed before the rest is counted.
 SHOWN = 12
+#: What an estimate rests on, in words.
+SOURCES = {
+    PHYSICS: "from first principles",
+    PARTLY: "partly calibrated by what was measured",
+    CALIBRATED: "calibrated by what was measured",
+}
 
 
 def show(plan: Plan) -> None:
@@ -38,15 +45,11 @@ def _rows(plan: Plan) -> Iterable[tuple[str, str]]:
     if plan["estimated_hours"] is None:
         yield "time", str(plan["estimate"])
     else:
-        source = (
-            "calibrated by what was measured"
-            if plan.get("source") == "calibrated"
-            else ("from first principles")
-        )
-        yield "time", f"{_hours(plan)} ({plan['estimate']}; {source})"
+        yield "time", f"{_hours(plan)} ({plan['estimate']}; {SOURCES[str(plan['source'])]})"
         yield "energy", _energy(plan)
         yield from _boards(plan)
         yield from _isolation(plan)
+        yield from _too_long(plan)
         yield from _unknown(plan, "unknown", "without_energy")
         yield from _unknown(plan, "at most", "at_most")
     yield "weights", f"{plan['weights_gb']:.4g} GB on disk"
@@ -70,7 +73,10 @@ def _energy(plan: Plan) -> str:
         words = ["not known"]
     else:
         words = [f"{plan['kwh']:.4g} kWh"]
-        words[0] += f", at most {plan['kwh_ceiling']:.4g}" if plan["kwh_ceiling"] else ""
+        if plan["kwh_ceiling"]:
+            words[0] += f" ({plan['kwh_ceiling']:.4g} at the power limit or TDP all the time)"
+        if plan["energy_source"] != plan["source"]:
+            words.append(f"joules {SOURCES[str(plan['energy_source'])]}")
         if plan["tasks_without_energy"]:
             words.append(f"without {plan['tasks_without_energy']} tasks that have no estimate")
     if plan["price"] is not None:
@@ -104,9 +110,18 @@ def _isolation(plan: Plan) -> Iterable[tuple[str, str]]:
                     if not slug.startswith("cpu:")})  # fmt: skip
     nodes = f"at {' or '.join(sizes)} boards a node"
     if isolation["isolation"] == "node":
-        yield "isolation", f"beside sessions with a node of their own, boards idle {cost}, {nodes}"
+        alone = f"beside sessions with a node of their own, boards idle {cost}, {nodes}"
+        yield "isolation", f"{alone}; cluster.isolation=gpu fills them, without CPU energy"
     else:
         yield "isolation", f"a node of its own for each session would idle {cost}, {nodes}"
+
+
+def _too_long(plan: Plan) -> Iterable[tuple[str, str]]:
+    """Yield what will be given up before it is done, every time that it is tried."""
+    count = int(str(plan["tasks_too_long"]))
+    if count:
+        longest_s, deadline_s = (float(str(plan[k])) for k in ("longest_task_s", "task_deadline_s"))
+        yield "too long", f"{count_of(count, 'task')} beyond {too_long(longest_s, deadline_s)}"
 
 
 def _unknown(plan: Plan, name: str, key: str) -> Iterable[tuple[str, str]]:

@@ -16,7 +16,7 @@ from campaign.catalogue.catalog import Catalog, load_catalog
 from campaign.cluster.here import boards_here, reality_here
 from campaign.configuration.config import load
 from campaign.configuration.settings import Settings
-from campaign.forecast.calibrated import Corrections, store_corrections
+from campaign.forecast.calibrated import Corrections, sources, store_corrections
 from campaign.forecast.hours import Efforts
 from campaign.forecast.outlook import Plan, check_budget, describe
 from campaign.forecast.planshow import show
@@ -55,7 +55,7 @@ def main(args: argparse.Namespace) -> int:
     grid = known.grid or expand(settings, catalog, here)
     efforts = Efforts(grid.boards, known.corrections)
     plan = describe(settings, grid, counts, known.done, efforts)
-    plan = {**plan, "source": "calibrated" if known.corrections else "physics"}
+    plan = {**plan, **sources(grid, known.corrections)}
     if known.news is not None:
         plan = {**plan, "new": known.news}
     if args.list:

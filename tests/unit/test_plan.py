@@ -14,15 +14,20 @@ import yaml
 
 from campaign.catalogue.catalog import load_catalog
 from campaign.configuration.config import load
+from campaign.forecast.calibrated import sources
 from campaign.forecast.hours import COMPILE_S, START_S, Efforts
 from campaign.forecast.outlook import check_budget, describe
 from campaign.forecast.planshow import show
 from campaign.grids.grid import expand
+from campaign.running.prepare import beyond_deadline
 from db.errors import Infeasible
+from db.grids import Expected
 from db.records import ARRIVALS, DECODINGS, Board
+from workers.costs.calibration import Correction
 
 ROOT = Path(__file__).parents[2]
 HERE = Board(slug="cpu:xeon:2", memory_bytes=24 * 2**30)
+PHYSICAL = {"source": "physics", "energy_source": "physics"}
 HEAVY = ("torch", "vllm", "transformers", "ray", "sqlalchemy", "psycopg", "numpy", "codecarbon")
 
 
@@ -233,11 +238,14 @@ def test_sessions_that_share_no_node_wait_for_each_other() -> None:
 def test_what_isolation_costs_is_said(
     isolation: str, words: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    show({**described(*H100, f"cluster.isolation={isolation}"), "source": "physics"})
+    show({**described(*H100, f"cluster.isolation={isolation}"), **PHYSICAL})
     (line,) = (s for s in capsys.readouterr().err.splitlines() if s.startswith("  isolation"))
     assert words in line
-    assert line.endswith("at 8 boards a node")
-    show({**described(*H100, "run.boards_per_node=1"), "source": "physics"})
+    assert "at 8 boards a node" in line
+    assert line.endswith("cluster.isolation=gpu fills them, without CPU energy") == (
+        isolation == "node"
+    )
+    show({**described(*H100, "run.boards_per_node=1"), **PHYSICAL})
     assert "isolation" not in capsys.readouterr().err
 
 
@@ -291,6 +299,56 @@ def test_excluded_points_are_counted_by_reason() -> None:
 
 def test_an_open_commit_is_said() -> None:
     assert described("model=gpt2", "weights=real")["unresolved"] == ["openai-community/gpt2"]
+
+
+def test_tasks_that_outlive_their_deadline_are_counted_and_said(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    many = ["workload.batch_size=1", "workload.requests=[1,100000]", *H100]
+    found = described(*many)
+    assert (found["tasks_too_long"], found["task_deadline_s"]) == (1, 3600)
+    show({**found, **PHYSICAL})
+    (line,) = (s for s in capsys.readouterr().err.splitlines() if "too long" in s)
+    assert "1 task beyond store.task_deadline_s=3600, when they are given up: the longest" in line
+    assert f" {found['longest_task_s']:.0f} s; raise it" in line
+    longer = described(*many, f"store.task_deadline_s={found['longest_task_s'] + 1}")
+    assert longer["tasks_too_long"] == 0
+    show({**longer, **PHYSICAL})
+    assert "too long" not in capsys.readouterr().err
+    assert described("+grid=simulated")["longest_task_s"] is None
+
+
+def test_a_run_says_which_tasks_outlive_their_deadline() -> None:
+    (task,) = expand(load([*H100]), load_catalog(), [HERE]).tasks
+    works = [Expected(engine_id=1, workload=task.workload, seconds=s) for s in (10.0, 3601.0)]
+    assert beyond_deadline(load([*H100]), works) == (
+        "; some tasks are beyond store.task_deadline_s=3600, when they are given up: the longest "
+        "takes 3601 s; raise it, or leave them out"
+    )
+    assert beyond_deadline(load([*H100]), works[:1]) == ""
+    assert beyond_deadline(load(["+grid=simulated"]), works) == ""
+
+
+def test_what_seconds_and_joules_rest_on_is_said_of_each(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    grid = expand(load([*H100, "engine=[vllm,transformers]"]), load_catalog(), [HERE])
+    timed, metered = Correction(rows=4), Correction(rows=4, energy_rows=2)
+    pairs = [("h100-sxm-80gb", backend) for backend in ("vllm", "transformers")]
+
+    def said(*known: Correction) -> tuple[str, str]:
+        found = sources(grid, dict(zip(pairs, known, strict=False)))
+        return found["source"], found["energy_source"]
+
+    assert said() == ("physics", "physics")
+    assert said(metered, metered) == ("calibrated", "calibrated")
+    assert said(metered, timed) == ("calibrated", "partly calibrated")
+    assert said(timed, timed) == ("calibrated", "physics")
+    assert said(timed) == ("partly calibrated", "physics")
+    show({**described(*H100), "source": "calibrated", "energy_source": "physics"})
+    shown = capsys.readouterr().err
+    assert "calibrated by what was measured)" in shown
+    assert "; joules from first principles" in shown
 
 
 def test_the_budget_is_for_what_is_left() -> None:

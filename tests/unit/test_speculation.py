@@ -245,7 +245,7 @@ def test_a_plan_takes_a_lookup_for_the_most_it_can_cost(
     settings, plan = planned(*overrides, "budget.kwh=100")
     doubt = "how many tokens of a lookup in the text are kept depends on the text; as if none were"
     assert (plan["tasks"], plan["without_energy"], plan["at_most"]) == (6, {}, {doubt: 2})
-    show({**plan, "source": "physics"})
+    show({**plan, "source": "physics", "energy_source": "physics"})
     assert f"at most    2 tasks: {doubt}\n" in capsys.readouterr().err
     check_budget(settings, plan)
     with pytest.raises(Infeasible, match=r"takes up to .* kWh, more than budget\.kwh=0\.01"):
