@@ -215,9 +215,13 @@ def _board(slug: str, row: Row) -> Board:
         if value in (None, ""):
             return None
         try:
-            return float(str(value)) * scale
+            found = float(str(value))
         except ValueError:
-            raise ConfigError(f"board {slug}: {column} is {value!r}, not a number") from None
+            found = -1.0
+        none = found == 0.0 and column.endswith("_tflops")  # it does not compute in this format
+        if not (0 < found < float("inf") or none):
+            raise ConfigError(f"board {slug}: {column} is {value!r}, not a number above zero")
+        return found * scale
 
     memory = number("memory_gb", GIB)
     return Board(

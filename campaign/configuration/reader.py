@@ -72,8 +72,10 @@ class Reader:
     def text(self, path: str, value: object) -> str:
         """Return a value as text that is not empty."""
         if isinstance(value, bool | float | Mapping | list) or value is None or value == "":
-            fix = "quote it" if isinstance(value, bool | float) else f"write {path}=NAME"
-            self.note(path, f"{_shown(value)} is not a name; {fix}")
+            if isinstance(value, bool | float):
+                self.note(path, f"{value} is no text; quote it: \"{path}='{value}'\"")
+            else:
+                self.note(path, f"{_shown(value)} is not a name; write {path}=NAME")
             return UNKNOWN
         return str(value)
 

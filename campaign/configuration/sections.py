@@ -36,6 +36,9 @@ def protocol(read: Reader, given: frozenset[str]) -> MeasurementProtocol:
     def number(name: str) -> float:
         return read.number(f"protocol.{name}", read.at(f"protocol.{name}"))
 
+    def relative(name: str) -> float:
+        return _relative(read, f"protocol.{name}", read.at(f"protocol.{name}"))
+
     def whole(name: str, minimum: int = 1) -> int:
         return read.whole(f"protocol.{name}", read.at(f"protocol.{name}"), minimum)
 
@@ -50,10 +53,10 @@ def protocol(read: Reader, given: frozenset[str]) -> MeasurementProtocol:
         window_s=number("window_s"),
         repeats=repeats,
         repeats_max=repeats_max,
-        interval_target=number("interval_target"),
+        interval_target=relative("interval_target"),
         warmup_max=warmup_max,
         warmup_agree=agree,
-        warmup_tolerance=number("warmup_tolerance"),
+        warmup_tolerance=relative("warmup_tolerance"),
         idle_s=read.number("protocol.idle_s", read.at("protocol.idle_s"), zero=True),
         energy=read.choice("protocol.energy", read.at("protocol.energy"), ENERGY),
         phases=read.choice("protocol.phases", read.at("protocol.phases"), PHASES),
@@ -133,6 +136,10 @@ def meter(read: Reader) -> MeterSettings:
     read.keys("meter.gates", GATES)
     read.keys("meter.goodput", GOODPUT)
     gates, goodput = read.mapping("meter.gates"), read.mapping("meter.goodput")
+    part = gates.get("batch_reached")
+    if isinstance(part, int | float) and part > 1:
+        read.note("meter.gates.batch_reached", f"{part} is more than all of a batch, which would "
+                  "void every row; for 90 % write meter.gates.batch_reached=0.9")  # fmt: skip
     return MeterSettings(
         names=read.axis("meter.names", lambda path, value: read.choice(path, value, METERS)),
         interval_s=read.number("meter.interval_s", read.at("meter.interval_s")),
@@ -150,8 +157,10 @@ def meter(read: Reader) -> MeterSettings:
 
 
 def _relative(read: Reader, path: str, value: object) -> float:
-    if type(value) in (int, float) and float(str(value)) >= 1:
-        read.note(path, f"{value} is no relative accuracy; for 3 % write {path}=0.03")
+    """Return a part of one: a percentage would be another thing by a factor of hundred."""
+    if type(value) in (int, float) and 1 <= (percent := float(str(value))) < float("inf"):
+        fix = f"for {percent:g} % write {path}={percent / 100:g}"
+        read.note(path, f"{value} is no part of one; {fix}")
     return read.number(path, value)
 
 

@@ -120,7 +120,7 @@ def test_sensors_are_calibrated_by_board_or_gpu() -> None:
     assert meter.calibration == {"h100-sxm-80gb": 0.03, "GPU-0a-1": 0.01}
     assert load([]).meter.calibration == {}
     (line,) = problems("meter.calibration.h100-sxm-80gb=3")
-    assert "3 is no relative accuracy; for 3 % write meter.calibration.h100-sxm-80gb=0.03" in line
+    assert "3 is no part of one; for 3 % write meter.calibration.h100-sxm-80gb=0.03" in line
     assert "not a number" in problems("meter.calibration.t4=good")[0]
     assert "above zero" in problems("meter.calibration.t4=0")[0]
 
