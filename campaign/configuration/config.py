@@ -65,12 +65,16 @@ def _composed(given: Overrides, words: Sequence[str]) -> Tree:
     except (HydraException, OmegaConfBaseException, YAMLError) as error:
         raise ConfigError(_explained(given, error)) from error
     assert isinstance(tree, dict)  # noqa: S101 - the root of a configuration is a mapping
+    if "grid" in tree:  # where Hydra puts the content of a file that does not say where
+        named = next((w.lstrip("+") for w in words if w.startswith("+grid=")), "grid")
+        raise ConfigError(f"{named}: the first line of a grid's file must be: # @package _global_")
     return {str(key): value for key, value in tree.items()}
 
 
 def _explained(given: Overrides, error: Exception) -> str:
     """Return one line for an error of the composition, naming the override it is about."""
-    message = redact(" ".join(str(error).partition("See https")[0].split()))
+    said = str(error) or str(error.__cause__ or type(error).__name__)
+    message = redact(" ".join(said.partition("See https")[0].split()))
     broken = getattr(error, "override", None)
     for override in given.hydra:
         key, _, value = override.lstrip("+").partition("=")

@@ -422,6 +422,24 @@ def test_a_folder_of_ones_own_adds_options(tmp_path: Path) -> None:
     assert batches(settings) == {2, 4}
 
 
+@pytest.mark.parametrize("content", ["model: facebook/opt-125m", "", "[1, 2]"])
+def test_a_grid_that_does_not_say_where_it_belongs_is_told_how(
+    tmp_path: Path, content: str
+) -> None:
+    found = grids(tmp_path, good="replicates: 2")
+    (tmp_path / "grid" / "mine.yaml").write_text(content)
+    for asked, name in (("+grid=mine", "grid=mine"), ("+grid=[good,mine]", "grid=mine")):
+        assert problems(found, asked) == [
+            f"{name}: the first line of a grid's file must be: # @package _global_"
+        ]
+
+
+def test_a_grid_that_cannot_be_read_says_what_of_it(tmp_path: Path) -> None:
+    (line,) = problems(grids(tmp_path, mine='model: "${bad"'), "+grid=mine")
+    assert line.startswith("configuration: no viable alternative at input '${bad'")
+    assert "full_key: model" in line
+
+
 def test_a_conf_folder_in_the_working_folder_is_never_used(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
