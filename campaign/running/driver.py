@@ -152,7 +152,7 @@ class Driver:
         self._fleet.stop_sessions()
         while self._fleet.flights and not self._hurried:
             for flight, report in self._fleet.landed(timeout_s=1.0):
-                self._live.say(f"{flight.label}: {report.error or report.ending}")
+                self._live.say(flight.news("" if report.error else report.ending, report.error))
 
     @property
     def _hurried(self) -> bool:

@@ -59,7 +59,7 @@ class Endings:
         if gone:
             self._leases.release([job.session_id])
         known = self.bury([job.session_id], report.error)
-        words = f"{flight.label}: {report.kind or report.ending}: {report.error}"
+        words = flight.news(report.kind or report.ending, report.error)
         if report.ending is Ending.BROKEN:
             words += "; the engine may be broken and is loaded anew"
         elif report.kind == "actor_died":

@@ -51,6 +51,12 @@ class Flight:
         node = "" if self.berth.node == HERE else f", {self.berth.name}"
         return f"{self.assignment.engine.label}{node}"
 
+    def news(self, what: str, error: str | None = None) -> str:
+        """Return a line for people on what became of it; an error need not name the engine too."""
+        name = self.assignment.engine.label
+        said = (error or "").removeprefix(f"{name}: ").replace(f" {name}: ", ": ")
+        return ": ".join(word for word in (self.label, what, said) if word)
+
 
 class Fleet:
     """Launches sessions on Ray, of this host or of a cluster, and reports their ends."""

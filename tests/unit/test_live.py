@@ -5,10 +5,13 @@ from __future__ import annotations
 import logging
 import re
 from io import StringIO
+from types import SimpleNamespace
 
 import pytest
 from rich.console import Console
 
+from campaign.cluster.berths import Berth
+from campaign.running.fleet import Flight
 from campaign.running.ledger import Sparing
 from campaign.running.live import Live, Snapshot, _block
 from campaign.tabular import print_table
@@ -26,6 +29,24 @@ def test_the_block_fits_80_columns_without_wrapping() -> None:
     lines = console.export_text().splitlines()
     assert len(lines) == 3, lines
     assert lines[1].strip() == snapshot.words
+
+
+@pytest.mark.parametrize(
+    ("said", "shown"),
+    [
+        ("{}: the engine proposes no tokens", "unsupported: the engine proposes no tokens"),
+        ("loading {}: CUDA is not there", "unsupported: loading: CUDA is not there"),
+        ("no room", "unsupported: no room"),
+        (None, "unsupported"),
+    ],
+)
+def test_a_line_on_an_engine_names_it_once(said: str | None, shown: str) -> None:
+    engine = SimpleNamespace(label="vllm a/model on l4")
+    berth = Berth(node="n1", name="host7", board="l4", boards=1)
+    flight = Flight(assignment=SimpleNamespace(engine=engine), berth=berth,  # type: ignore[arg-type]
+                    actor=None, running=None, where=None)  # fmt: skip
+    error = said and said.format(engine.label)
+    assert flight.news("unsupported", error) == f"vllm a/model on l4, host7: {shown}"
 
 
 def test_warnings_of_the_program_stand_among_the_lines(capsys: pytest.CaptureFixture[str]) -> None:
