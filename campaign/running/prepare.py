@@ -170,16 +170,16 @@ def _resumed(site: Site, commits: Commits, store: Store) -> Campaign | None:
         spec.board_count <= site.counts.get(spec.board, 0) for _, spec in found.engines
     ):
         return None
-    folders = {name: model.folder for name, model in site.folders.items()}
+    folders = {commit: model.folder for commit, model in site.folders.items()}
     engines = [(enrolled, _located(spec, folders)) for enrolled, spec in found.engines]
     words = news(settings.campaign, _states(store, found.id), found.exclusions)
     return _campaign(site, found.id, engines, words)
 
 
-def _located(engine: EngineSpec, folders: Mapping[str, str | None]) -> EngineSpec:
+def _located(engine: EngineSpec, folders: Mapping[str | None, str | None]) -> EngineSpec:
     """Return an engine with the folders of this host: no part of its identity, so never stored."""
-    model = replace(engine.model, folder=folders.get(engine.model.name))
-    draft = engine.draft and replace(engine.draft, folder=folders.get(engine.draft.name))
+    model = replace(engine.model, folder=folders.get(engine.model.commit))
+    draft = engine.draft and replace(engine.draft, folder=folders.get(engine.draft.commit))
     return replace(engine, model=model, draft=draft)
 
 

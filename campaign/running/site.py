@@ -55,11 +55,14 @@ class Site:
         return {board.slug: board for board in self.here}
 
     @property
-    def folders(self) -> dict[str, ModelSpec]:
-        """The models that are read from folders of this host, by name."""
+    def folders(self) -> dict[str | None, ModelSpec]:
+        """The models that are read from folders of this host, by their weights.
+
+        Not by name: ``run-1/final`` and ``run-2/final`` have the same.
+        """
         asked = models_asked(self.settings.blocks.values())
         models = (self.catalog.model(name, weights) for name, weights in asked)
-        return {model.name: model for model in models if model.folder is not None}
+        return {model.commit: model for model in models if model.folder is not None}
 
     def grid_digest(self, commits: Commits) -> str | None:
         """Return the digest of what the grid is expanded from; None where a trace file is in it.
@@ -80,7 +83,7 @@ class Site:
                 "boards": [repr(board) for board in sorted(self.here, key=lambda b: b.slug)],
                 "absent": self.absent,
                 "commits": commits.known,
-                "folders": {name: repr(model) for name, model in self.folders.items()},
+                "folders": sorted(map(repr, self.folders.values())),
             }
         )
 

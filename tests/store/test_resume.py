@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from itertools import pairwise
+from pathlib import Path
 
 import pytest
 
@@ -23,6 +25,7 @@ from tests.store.world import World, ground, measurement
 pytestmark = pytest.mark.store
 
 GRID = ("+grid=simulated", "model=meta-llama/Llama-3.1-8B")
+SMALL = {"model_type": "gpt2", "n_embd": 256, "n_layer": 4, "n_head": 8, "vocab_size": 4096}
 
 
 @pytest.fixture(scope="module")
@@ -52,7 +55,8 @@ def expansions(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
 
 def begin(world: World, *more: str) -> Campaign:
-    with begun(load([*GRID, *more]), Place(url=world.store.url)) as (_, campaign):
+    asked = GRID[:1] if any(word.startswith("model=") for word in more) else GRID
+    with begun(load([*asked, *more]), Place(url=world.store.url)) as (_, campaign):
         return campaign
 
 
@@ -75,6 +79,23 @@ def test_a_changed_grid_is_expanded_again(
     begin(world, changed)
     begin(world)
     assert len(expansions) == 3
+
+
+def test_a_resumed_engine_keeps_its_own_folder_of_two_with_one_name(
+    world: World, expansions: list[int], tmp_path: Path
+) -> None:
+    folders = [tmp_path / run / "final" for run in ("run-1", "run-2")]
+    for number, folder in enumerate(folders):
+        folder.mkdir(parents=True)
+        (folder / "config.json").write_text(json.dumps(SMALL))
+        header = json.dumps({"w": {"dtype": "U8", "shape": [1], "data_offsets": [0, 1]}}).encode()
+        content = len(header).to_bytes(8, "little") + header + bytes([number])
+        (folder / "model.safetensors").write_bytes(content)
+    asked = f"model=[{folders[0]},{folders[1]}]"
+    first, second = begin(world, asked), begin(world, asked)
+    assert len(expansions) == 1
+    assert {work.engine.model.folder for work in second.engines.values()} == set(map(str, folders))
+    assert second.engines == first.engines
 
 
 def test_what_nobody_could_find_again_is_forgotten(
