@@ -46,6 +46,7 @@ def describe(
         "here": dict(counts),
         **bill(settings, grid, left, counts, efforts),
         **_longest(settings, left, efforts or Efforts(grid.boards)),
+        "weights": sorted({str(e.model.weights) for e in engines.values()}),
         "weights_gb": round(weights_on_disk_bytes(grid.tasks) / 1e9, 3),
         "reality": str(settings.reality),
         "protocol": settings.protocol.name,

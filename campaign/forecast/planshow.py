@@ -52,7 +52,7 @@ def _rows(plan: Plan) -> Iterable[tuple[str, str]]:
         yield from _too_long(plan)
         yield from _unknown(plan, "unknown", "without_energy")
         yield from _unknown(plan, "at most", "at_most")
-    yield "weights", f"{plan['weights_gb']:.4g} GB on disk"
+    yield "weights", f"{_listed(plan['weights'])}, {plan['weights_gb']:.4g} GB on disk"
     if plan["unresolved"]:
         yield "unresolved", f"{_listed(plan['unresolved'])}: the commit is looked up by run"
     for line in _listed_all(plan["unchecked"]):

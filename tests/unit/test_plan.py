@@ -297,6 +297,18 @@ def test_excluded_points_are_counted_by_reason() -> None:
     assert found["tasks"] == 2
 
 
+@pytest.mark.parametrize("asked", ["auto", "random", "real", "[random,real]"])
+def test_it_is_said_whether_weights_are_random(
+    asked: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    found = described("model=facebook/opt-125m", f"weights={asked}")
+    kinds = {"auto": ["random"], "[random,real]": ["random", "real"]}.get(asked, [asked])
+    assert found["weights"] == kinds
+    show({**found, **PHYSICAL})
+    line = f"  weights    {', '.join(kinds)}, {found['weights_gb']:.4g} GB on disk\n"
+    assert line in capsys.readouterr().err
+
+
 def test_an_open_commit_is_said() -> None:
     assert described("model=gpt2", "weights=real")["unresolved"] == ["openai-community/gpt2"]
 
