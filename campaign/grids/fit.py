@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 
 from campaign.grids.proposals import Reason, speculation_misfit
 from campaign.grids.quantization import quantization_misfit
+from campaign.grids.together import short_of_memory
 from db.errors import Infeasible
 from db.records import Board, EngineSpec, Exclusion, Task, Workload
 from workers.costs.cost import memory_share, numbers_of, usable_bytes
@@ -68,8 +69,12 @@ def workload_misfit(
     board: Board,
     shape: Shape | None,
     draft: Shape | None = None,
+    batch_reached: float = 0.0,
 ) -> Reason | None:
-    """Return why a workload cannot work on an engine as (reason, detail); None if it may."""
+    """Return why a workload cannot work on an engine as (reason, detail); None if it may.
+
+    `batch_reached` is the part of a load's batch below which a row of it is void.
+    """
     found = _arrival(engine, workload) or _decoding(engine, workload)
     if found is not None or shape is None:
         return found
@@ -85,7 +90,11 @@ def workload_misfit(
         kept += cache_bytes(draft, precision(engine.dtype), context)
     needed = _weight_bytes(engine, shape, draft) + sequences * kept
     what = "weights and the KV cache of " + (f"{sequences} requests" if sequences > 1 else "one")
-    return _memory(needed, what, engine, board)
+    found = _memory(needed, what, engine, board)
+    if found is None and engine.backend == "vllm":
+        short = short_of_memory(engine, workload, board, shape, draft, batch_reached)
+        return None if short is None else ("memory", short)
+    return found
 
 
 # ---- engines ---------------------------------------------------------------------------------

@@ -70,7 +70,7 @@ def expand(
     exclusions: list[Exclusion] = []
     chosen: list[tuple[str, EngineSpec, Workload]] = []
     for digest, point in points.items():
-        misfits = _misfits(point, absent or {})
+        misfits = _misfits(point, absent or {}, settings.meter.gates.get("batch_reached", 0.0))
         exclusions += _exclusions(point, misfits, settings.replicates)
         chosen += [(digest, point.engine, w) for w in point.workloads if w not in misfits]
     kinds = {board.slug: board for found in boards.values() for board in found}
@@ -198,7 +198,9 @@ class _Shapes:
         return self._found[id(model)]
 
 
-def _misfits(point: _Point, absent: Mapping[str, str]) -> dict[Workload, Reason]:
+def _misfits(
+    point: _Point, absent: Mapping[str, str], batch_reached: float
+) -> dict[Workload, Reason]:
     """Return the workloads of an engine that cannot work, with the reason."""
     engine, board, shape, draft = point.engine, point.board, point.shape, point.draft
     whole = engine_misfit(engine, board, shape, draft)
@@ -206,7 +208,7 @@ def _misfits(point: _Point, absent: Mapping[str, str]) -> dict[Workload, Reason]
         whole = "not_installed", absent[engine.backend]
     found = {
         workload: whole
-        or workload_misfit(engine, workload, board, shape, draft)
+        or workload_misfit(engine, workload, board, shape, draft, batch_reached)
         or (("not_fetched", absent[workload.lengths]) if workload.lengths in absent else None)
         for workload in point.workloads
     }

@@ -69,6 +69,35 @@ def test_boards_without_bfloat16_take_float16(board: str) -> None:
     assert reason(engine("Qwen/Qwen2.5-0.5B", board, dtype="float16")) is None
 
 
+def test_a_load_whose_prompts_have_no_room_together_is_left_out() -> None:
+    """23.7 GB less 13.3 GB of weights hold the keys and values of 40 prompts of 500 tokens.
+
+    So 100 answers of 100 tokens take three times 100 steps: 33.3 are computed together.
+    """
+    spec = engine("facebook/opt-6.7b", "l4", dtype="float16")
+    load = Workload(input_tokens=500, output_tokens=100, batch_size=100, arrival="at_once")
+    board, shape = CATALOG.board("l4"), shape_in("facebook/opt-6.7b")
+
+    def left_out(workload: Workload, reached: float = 0.9, **fields: object) -> str | None:
+        found = workload_misfit(replace(spec, **fields), workload, board, shape, None, reached)
+        return None if found is None else ": ".join(found)
+
+    said = left_out(load) or ""
+    assert said.startswith("memory: 40 of 100 prompts have room at a time, so 33.3 requests")
+    assert said.endswith("void below 0.9 (meter.gates.batch_reached)")
+    assert left_out(replace(load, arrival="closed"), mode="online")
+    for fits in (
+        replace(load, batch_size=40),
+        replace(load, input_tokens=100),
+        replace(load, arrival="static"),
+        replace(load, prefix_tokens=100),
+        replace(load, lengths="generation"),
+    ):
+        assert left_out(fits) is None
+    assert left_out(load, reached=0.3) is None
+    assert left_out(load, dtype="float16", options={"max_num_batched_tokens": 512}) is not None
+
+
 def test_weights_that_exceed_the_group_do_not_fit() -> None:
     assert reason(engine("Qwen/Qwen2.5-72B", "h100-sxm-80gb")) == "memory"
     assert reason(engine("Qwen/Qwen2.5-72B", "h100-sxm-80gb", 2)) is None

@@ -17,6 +17,8 @@ from workers.workloads.lengths import Pair
 
 #: Tokens a step takes where an engine does not say: the least of vLLM's defaults.
 STEP_TOKENS = 2048
+#: So many times the batch stand for a load that goes on.
+SETTLED = 8
 
 
 def reachable_mean(

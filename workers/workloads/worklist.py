@@ -14,14 +14,11 @@ from db.errors import ConfigError, TaskFault
 from db.records import Workload
 from workers.engines.engine import Request
 from workers.workloads import arrivals
-from workers.workloads.batching import STEP_TOKENS, reachable_mean
+from workers.workloads.batching import SETTLED, STEP_TOKENS, reachable_mean
 from workers.workloads.lengths import FIXED, Drawn, Fixed, Lengths, Pair, problem, tasks
 from workers.workloads.prompts import Prompts
 from workers.workloads.traced import Traced
 from workers.workloads.tracefiles import is_file
-
-#: So many times the batch stand for a load that goes on.
-SETTLED = 8
 
 
 class Worklist:
