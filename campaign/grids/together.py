@@ -71,4 +71,4 @@ def _mean(workload: Workload, engine: EngineSpec, places: int, step_tokens: int)
 
 @cache
 def _reachable(prompt: int, steps: int, requests: int, places: int, step_tokens: int) -> float:
-    return reachable_mean([(prompt, steps)] * requests, places, step_tokens)
+    return reachable_mean([[(prompt, steps)] * requests], places, step_tokens)
