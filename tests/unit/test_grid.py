@@ -245,7 +245,8 @@ def test_a_list_longer_than_the_batch_has_an_engine_of_its_own_per_batch_size() 
 
 def test_values_without_a_use_make_no_points() -> None:
     found = grid("workload.decoding=[greedy,beam,sample]", "workload.beams=[2,4]",
-                 "workload.temperature=[0.7,1.0]", "workload.top_p=[0.9,1.0]")  # fmt: skip
+                 "workload.temperature=[0.7,1.0]", "workload.top_p=[0.9,1.0]",
+                 "engine.options.vllm.enable_prefix_caching=true")  # fmt: skip
     asked = {(t.workload.decoding, t.workload.beams, t.workload.temperature, t.workload.top_p)
              for t in found.tasks}  # fmt: skip
     assert len(asked) == len(found.tasks) == 1 + 2 + 4
