@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 
 from campaign.grids.proposals import Reason, speculation_misfit
 from campaign.grids.quantization import quantization_misfit
-from campaign.grids.together import short_of_memory
+from campaign.grids.together import GATED, short_of_memory
 from db.errors import Infeasible
 from db.records import Board, EngineSpec, Exclusion, Task, Workload
 from workers.costs.cost import memory_share, numbers_of, usable_bytes
@@ -163,7 +163,9 @@ def _places(engine: EngineSpec, workload: Workload) -> Reason | None:
     if workload.is_online and engine.mode != "online":
         return "offline_engine", "requests arrive while others are computed; use engine.mode=online"
     most = engine.options.get("max_num_seqs")
-    if workload.needs_places and most not in (None, workload.batch_size):
+    gated = workload.arrival in GATED
+    fewer = gated and isinstance(most, int) and most < workload.batch_size
+    if fewer or (workload.needs_places and most not in (None, workload.batch_size)):
         text = f"max_num_seqs={most} computes other batches than batch_size={workload.batch_size}"
         return "batch_limit", text
     return _step(engine, workload)

@@ -15,6 +15,8 @@ from workers.shapes.shape import Shape, precision
 from workers.workloads.batching import SETTLED, STEP_TOKENS, reachable_mean
 from workers.workloads.lengths import FIXED
 
+#: Arrivals of which the batch is to be computed together, and the gate says whether it was.
+GATED = ("at_once", "closed")
 #: A step that holds the prompts of any batch.
 ENDLESS = 2**40
 
@@ -33,7 +35,7 @@ def short_of_memory(
     what is drawn may be short: of these nothing is concluded.
     """
     there = usable_bytes(engine, board)
-    judged = workload.arrival in ("at_once", "closed") and workload.decoding != "beam"
+    judged = workload.arrival in GATED and workload.decoding != "beam"
     if not judged or board.is_cpu or there is None or workload.lengths != FIXED:
         return None
     if workload.prefix_tokens:

@@ -243,6 +243,15 @@ def test_a_list_longer_than_the_batch_has_an_engine_of_its_own_per_batch_size() 
     assert {e.reason for e in found.exclusions} == {"batch_limit"}
 
 
+@pytest.mark.parametrize("arrival", ["at_once", "closed"])
+def test_a_load_that_its_engine_has_too_few_places_for_is_left_out(arrival: str) -> None:
+    asked = (f"workload.arrival={arrival}", "workload.batch_size=[4,8]")
+    found = grid(*asked, "engine.options.vllm.max_num_seqs=4")
+    assert {t.workload.batch_size for t in found.tasks} == {4}
+    assert {e.reason for e in found.exclusions} == {"batch_limit"}
+    assert not grid(*asked, "engine.options.vllm.max_num_seqs=8").exclusions
+
+
 def test_values_without_a_use_make_no_points() -> None:
     found = grid("workload.decoding=[greedy,beam,sample]", "workload.beams=[2,4]",
                  "workload.temperature=[0.7,1.0]", "workload.top_p=[0.9,1.0]",
