@@ -278,6 +278,9 @@ def _explained(url: str, error: BaseException) -> StoreUnavailable:
     if ABSENT.search(words):
         fix = "create it, or correct store.url"
         return StoreRefused(f"the store {where} has no such database or role ({words}): {fix}")
+    if getattr(error, "sqlstate", None) == READ_ONLY:
+        fix = "it is a standby, or became one; name its primary in store.url"
+        return StoreUnavailable(f"the store {where} takes nothing ({words}): {fix}")
     if "No space left on device" in words or getattr(error, "sqlstate", None) == "53100":
         return StoreUnavailable(f"the disk of the store {where} is full: free space and run again")
     fix = "start its server, or correct store.url"
