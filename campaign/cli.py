@@ -98,7 +98,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the reader left
         return 0
     except UnicodeEncodeError as error:
-        message = f"an argument is not readable as {error.encoding}: set LC_ALL=C.UTF-8"
+        letters = ascii(error.object[error.start : error.end])
+        message = f"{letters} cannot be read or written as {error.encoding}: set LC_ALL=C.UTF-8"
         return _fail(message, ConfigError.exit_code)
     except OSError as error:
         where = f": {error.filename}" if error.filename else ""
