@@ -50,6 +50,11 @@ def methods(engine: Any) -> set[str]:
     return {type(method).__name__ for method in found if method is not None}
 
 
+def implementation(engine: Any) -> str:
+    """The module of vLLM that computes the model."""
+    return type(engine._llm.llm_engine.model_executor.driver_worker.get_model()).__module__
+
+
 def prompt_logprobs(engine: Any, prompt: Sequence[int]) -> list[float]:
     """The logarithm of the probability of each token of a prompt, after those before it."""
     from vllm import SamplingParams

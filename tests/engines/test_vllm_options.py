@@ -11,6 +11,7 @@ import pytest
 
 from db.errors import EngineFault, TaskFault
 from db.readings import Batch
+from db.records import ModelSpec, Weights
 from tests.engines.harness import LIMITS, Host, HostedEngine, spec_of, tiny
 from workers.engines.engine import GREEDY, Decoding, Request, alike
 from workers.engines.vllm_arguments import has_four_bits
@@ -296,6 +297,32 @@ def test_tensor_parallel_workers_are_processes_that_end_with_it(host: Host) -> N
     assert len(workers) == 2
     assert counts(batch) == [(64, 8)] * 4
     assert batch.running_mean == 4.0
+
+
+# ---- whose implementation --------------------------------------------------------------------
+
+
+def test_a_model_is_vllm_s_own_also_where_the_hub_names_it_otherwise(host: Host) -> None:
+    """transformers calls it Phimoe; by that name vLLM would compute it as transformers does."""
+    shape = {"model_type": "phimoe", "hidden_size": 128, "intermediate_size": 64,
+             "num_hidden_layers": 1, "num_attention_heads": 4, "num_key_value_heads": 2,
+             "num_local_experts": 4, "num_experts_per_tok": 2, "vocab_size": 1024,
+             "max_position_embeddings": 512, "attention_bias": True,
+             "lm_head_bias": True}  # fmt: skip
+    model = ModelSpec(name="tiny-phimoe", weights=Weights.RANDOM, architecture=shape)
+    with Open(host, model=model) as opened:
+        found = opened.engine.inside("implementation")
+    assert found == "vllm.model_executor.models.phimoe"
+
+
+def test_a_model_that_vllm_has_not_is_refused(host: Host) -> None:
+    shape = {"model_type": "helium", "hidden_size": 128, "intermediate_size": 256,
+             "num_hidden_layers": 1, "num_attention_heads": 4, "num_key_value_heads": 2,
+             "head_dim": 32, "vocab_size": 1024, "max_position_embeddings": 512}  # fmt: skip
+    model = ModelSpec(name="tiny-helium", weights=Weights.RANDOM, architecture=shape)
+    with pytest.raises(EngineFault, match="Helium") as caught:
+        host.open(spec_of("vllm", model=model)).load()
+    assert (caught.value.kind, caught.value.permanent) == ("unsupported", True)
 
 
 # ---- speculation -----------------------------------------------------------------------------

@@ -87,6 +87,8 @@ def engine_arguments(
         "max_model_len": limits.context_tokens,
         "max_num_seqs": limits.batch_size,
         "seed": 0,
+        # Its own implementation, or none: what it has not it would compute as transformers does.
+        "model_impl": "vllm",
     }
     if on_cpu and "gpu_memory_utilization" not in options:
         # Unbounded, vLLM takes most of the host's memory for its cache.

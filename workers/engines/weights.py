@@ -33,6 +33,8 @@ log = logging.getLogger("campaign.weights")
 #: The seed of every random initialisation.
 SEED = 0
 PROVENANCE = "campaign.json"
+#: Architectures that have another name beside their weights on the hub, which vLLM knows them by.
+_ON_THE_HUB = {"PhimoeForCausalLM": "PhiMoEForCausalLM"}
 _SPECIAL = ("bos_token_id", "eos_token_id", "pad_token_id")
 
 
@@ -128,6 +130,7 @@ def _draw(model: ModelSpec, dtype: str, folder: Path, plain: Path | None, form: 
         partial.mkdir()
         _refuse_small_disk(partial, drawn)
         drawn.save_pretrained(partial)
+        _name_as_hub(partial / "config.json")
         words = write_tokenizer(partial, int(drawn.config.vocab_size))
         told = _provenance(model, dtype, drawn.device.type, words)
         (partial / PROVENANCE).write_text(told)
@@ -142,6 +145,15 @@ def _draw(model: ModelSpec, dtype: str, folder: Path, plain: Path | None, form: 
         raise engine_fault(error, f"initialising {model.name}") from error
     finally:
         shutil.rmtree(partial, ignore_errors=True)
+
+
+def _name_as_hub(file: Path) -> None:
+    """Have a config.json name its architecture as the one beside the weights on the hub does."""
+    told = _json(file)
+    names = told.get("architectures")
+    if isinstance(names, list) and not _ON_THE_HUB.keys().isdisjoint(names):
+        told["architectures"] = [_ON_THE_HUB.get(name, name) for name in names]
+        file.write_text(json.dumps(told, indent=2), encoding="utf-8")
 
 
 def _refuse_small_disk(folder: Path, model: PreTrainedModel) -> None:
