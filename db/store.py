@@ -58,7 +58,7 @@ ABSENT = re.compile(r'(database|role) ".*" does not exist')
 NO_OPTION = "invalid connection option"
 #: SQLSTATE of what the login has no right to.
 FORBIDDEN = "42501"
-#: SQLSTATE of a write to a server that became a standby.
+#: SQLSTATE of a write to a server that became a standby, or by a login that only reads.
 READ_ONLY = "25006"
 
 
@@ -279,7 +279,7 @@ def _explained(url: str, error: BaseException) -> StoreUnavailable:
         fix = "create it, or correct store.url"
         return StoreRefused(f"the store {where} has no such database or role ({words}): {fix}")
     if getattr(error, "sqlstate", None) == READ_ONLY:
-        fix = "it is a standby, or became one; name its primary in store.url"
+        fix = "it is a standby, or the login only reads; name its primary, or another login"
         return StoreUnavailable(f"the store {where} takes nothing ({words}): {fix}")
     if "No space left on device" in words or getattr(error, "sqlstate", None) == "53100":
         return StoreUnavailable(f"the disk of the store {where} is full: free space and run again")

@@ -12,7 +12,8 @@ from psycopg.errors import InsufficientPrivilege
 
 from db import schema, tables
 from db.asking import Limits, Question, asked, shipped
-from db.errors import ConfigError
+from db.claims import counted
+from db.errors import ConfigError, StoreUnavailable
 from db.leases import LeasePolicy, Leases
 from db.results import with_windows
 from db.store import FOLDER, Store, statements
@@ -354,6 +355,16 @@ def test_the_analyst_is_the_login_that_queries_ask_for(server, worked):
         asked(own, owner, server.url(WORKER, name), limits=limits, settings={}),
     ):
         pass
+
+
+def test_what_a_report_gathers_the_worker_may_and_the_analyst_is_told_so(server, database):
+    worker, reader = (Store(server.url(role, database)) for role in (WORKER, READER))
+    with counted(worker, None) as found:
+        assert found.sources == {}
+    with pytest.raises(StoreUnavailable, match="the login only reads"), counted(reader, None):
+        pass
+    worker.close()
+    reader.close()
 
 
 def test_the_next_upgrade_leaves_both_their_rights(server, database):
