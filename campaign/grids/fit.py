@@ -92,7 +92,7 @@ def workload_misfit(
     what = "weights and the KV cache of " + (f"{sequences} requests" if sequences > 1 else "one")
     found = _memory(needed, what, engine, board)
     if found is None and engine.backend == "vllm":
-        short = short_of_memory(engine, workload, board, shape, draft, batch_reached)
+        short = short_of_memory(engine, workload, board, shape, batch_reached)
         return None if short is None else ("memory", short)
     return found
 

@@ -9,9 +9,8 @@ from __future__ import annotations
 from functools import cache
 
 from db.records import Board, EngineSpec, Workload
-from workers.costs.cost import numbers_of, usable_bytes
-from workers.costs.roofline import cache_bytes, weight_bytes
-from workers.shapes.shape import Shape, precision
+from workers.costs.cost import held_bytes, usable_bytes
+from workers.shapes.shape import Shape
 from workers.workloads.batching import SETTLED, STEP_TOKENS, reachable_mean
 from workers.workloads.lengths import FIXED
 
@@ -26,7 +25,6 @@ def short_of_memory(
     workload: Workload,
     board: Board,
     shape: Shape,
-    draft: Shape | None,
     batch_reached: float,
 ) -> str | None:
     """Return why a load cannot reach `batch_reached` of its batch in vLLM; None if it may.
@@ -40,12 +38,7 @@ def short_of_memory(
         return None
     if workload.prefix_tokens:
         return None
-    numbers, plain = numbers_of(engine), precision(engine.dtype)
-    weights = weight_bytes(shape, numbers)
-    each = cache_bytes(shape, numbers, workload.input_tokens)
-    if draft is not None:
-        weights += weight_bytes(draft, plain)
-        each += cache_bytes(draft, plain, workload.input_tokens)
+    weights, each = held_bytes(engine, shape, workload.input_tokens)
     held = 1 + int((there - weights) // (each or 1.0))  # the last may hold a part of its prompt
     if held >= workload.batch_size:
         return None

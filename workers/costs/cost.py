@@ -168,7 +168,7 @@ def running_together(engine: EngineSpec, shape: Shape, board: Board, workload: W
     if engine.backend == "transformers" or there is None:
         return batch
     context = workload.input_tokens + workload.output_tokens // 2
-    weights, each = _held(engine, shape, context)
+    weights, each = held_bytes(engine, shape, context)
     sequences = (there - weights) // (each or 1.0)
     if sequences < 1:
         return 0
@@ -182,7 +182,7 @@ def memory_filled(engine: EngineSpec, shape: Shape, board: Board, workload: Work
 
     With the requests that run together at the end of their answers, as far as there is room.
     """
-    weights, kept_bytes = _held(engine, shape, workload.input_tokens + workload.output_tokens)
+    weights, kept_bytes = held_bytes(engine, shape, workload.input_tokens + workload.output_tokens)
     each, there = kept_bytes * workload.beams, usable_bytes(engine, board)
     cached = each * running_together(engine, shape, board, workload)
     if there is not None and engine.backend != "transformers":
@@ -190,7 +190,7 @@ def memory_filled(engine: EngineSpec, shape: Shape, board: Board, workload: Work
     return weights + cached
 
 
-def _held(engine: EngineSpec, shape: Shape, context: int) -> tuple[float, float]:
+def held_bytes(engine: EngineSpec, shape: Shape, context: int) -> tuple[float, float]:
     """Return the bytes of all weights, and those of the cache of a sequence; a draft's included."""
     numbers, draft = numbers_of(engine), draft_shape(engine)
     weights, each = weight_bytes(shape, numbers), cache_bytes(shape, numbers, context)
