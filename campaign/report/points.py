@@ -89,16 +89,19 @@ def _point(number: int, cell: Cell) -> Point:
 
 
 def _energy(cell: Cell) -> Point:
-    """Return joules per output token with their interval, and both spreads relative to them."""
+    """Return joules per output token with their interval, and both spreads relative to them.
+
+    `within` is of one session, as `between` is; the interval is of the mean over replicates.
+    """
     deviation = cell.row["joules_per_output_token_sd"]
-    width = cell.row["joules_per_output_token_within_session_half_width"]
+    within = cell.row["joules_relative_half_width_within"]
     apart = cell.row["sessions"] == cell.row["replicates"] > 1
     return {
         "j": short(cell.joules),
         "hw": None if cell.interval is None else short(cell.interval.half_width),
         "basis": None if cell.interval is None else str(cell.interval.basis),
         "net": None if cell.kind is Kind.NONE else short(cell.row["net_joules_per_output_token"]),
-        "within": short(width / cell.joules) if width and cell.joules else None,
+        "within": short(within) if within and cell.joules else None,
         "between": short(deviation / cell.joules) if deviation and cell.joules and apart else None,
     }
 

@@ -146,10 +146,10 @@ def spread(cells: Sequence[Cell]) -> Table | None:
     ratios = []
     for cell in cells:
         deviation = cell.row["joules_per_output_token_sd"]
-        within = cell.row["joules_per_output_token_within_session_half_width"]
+        within = cell.row["joules_relative_half_width_within"]
         apart = cell.row["sessions"] == cell.row["replicates"]
         if cell.joules and deviation and within and apart:
-            ratios.append((deviation / cell.joules, within / cell.joules))
+            ratios.append((deviation / cell.joules, within))
     if not ratios:
         return None
     between, inside = (statistics.median(values) for values in zip(*ratios, strict=True))

@@ -3,13 +3,14 @@
 -- leads the grouping, and one the order, as it decides in one look what the others decide together.
 select configurations.*, backend_version, reality, energy_method, estimate_method, replicates, sessions,
        joules_per_output_token, joules_per_output_token_sd,
-       joules_per_output_token_within_session_half_width, sensor_accuracy,
-       net_joules_per_output_token, estimated_joules_per_output_token, joules_per_prompt,
+       joules_per_output_token_within_session_half_width, joules_relative_half_width_within,
+       sensor_accuracy, net_joules_per_output_token, estimated_joules_per_output_token, joules_per_prompt,
        output_tokens_per_s, ttft_s, itl_s, e2e_s, mean_w, idle_resident_w, windows, marks, reasons
   from configurations
   join (select task_id, backend_version, reality, energy_method, estimate_method, replicates, sessions,
                joules_per_output_token, joules_per_output_token_sd,
-               joules_per_output_token_within_session_half_width, sensor_accuracy,
+               joules_per_output_token_within_session_half_width,
+               joules_relative_half_width_within, sensor_accuracy,
                net_joules_per_output_token, estimated_joules_per_output_token, joules_per_prompt,
                output_tokens_per_s, ttft_s, itl_s, e2e_s, mean_w, idle_resident_w, windows,
                case when marked is null then ''
@@ -30,6 +31,8 @@ select configurations.*, backend_version, reality, energy_method, estimate_metho
                             then sqrt(sum(joules_per_output_token_within_session_half_width ^ 2))
                                  / count(*) end
                            as joules_per_output_token_within_session_half_width,
+                       avg(joules_per_output_token_within_session_half_width
+                           / joules_per_output_token) as joules_relative_half_width_within,
                        max(sensor_accuracy) as sensor_accuracy,
                        avg(net_joules_per_output_token) as net_joules_per_output_token,
                        avg(estimated_joules_per_output_token) as estimated_joules_per_output_token,

@@ -108,6 +108,19 @@ def test_intervals_of_replicates_in_sessions_of_their_own_are_between_sessions(
     assert (point["n"], point["sessions"]) == (2, 2)
 
 
+def test_both_spreads_are_of_one_session_as_their_query_has_them(world: World, make: Make) -> None:
+    """Repeats 1 % apart: 4.303 x 1 % / √3, however many replicates there are."""
+    for replicate, joules in enumerate((2.0, 2.01, 2.02, 2.01)):
+        measured(world, joules, replicate=replicate, campaign=f"c{replicate}")
+    page = Page(make())
+    (query,) = world.sql(shipped()["replicates_spread"].sql)
+    (point,) = page.points
+    assert query.joules_relative_half_width_within == pytest.approx(0.0248, rel=0.01)
+    assert point["within"] == pytest.approx(query.joules_relative_half_width_within, rel=1e-4)
+    assert point["between"] == pytest.approx(query.joules_relative_sd_between, rel=1e-4)
+    assert page.tables["Spread"][-1] == ["1", "0.41 %", "2.48 %"]
+
+
 def test_a_point_that_two_campaigns_ask_for_counts_once_in_all_of_them(
     world: World, make: Make
 ) -> None:

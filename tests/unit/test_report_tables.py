@@ -9,7 +9,7 @@ from campaign.report.tables import spread
 def cell(replicates: int, sessions: int, deviation: float) -> Cell:
     row = {
         "replicates": replicates, "sessions": sessions, "joules_per_output_token_sd": deviation,
-        "joules_per_output_token_within_session_half_width": 0.01,
+        "joules_relative_half_width_within": 0.01,
     }  # fmt: skip
     return Cell(row=row, kind=Kind.MEASURED, joules=1.0, interval=None)
 
