@@ -132,7 +132,9 @@ def _pair(base: Cell, to: Cell, stretch: float = 1.0) -> Pair:
         ratio += sign * math.log(joules)
         width = math.nan if cell.interval is None else cell.interval.half_width
         open_ = math.hypot(open_, width / joules)
-    return Pair(model=base.model, log_ratio=ratio * stretch, half_width=open_ * stretch)
+    # A model with one value changed, or with other weights, is no further model.
+    model = str(base.row["model"]).partition("@")[0]
+    return Pair(model=model, log_ratio=ratio * stretch, half_width=open_ * stretch)
 
 
 def _contrast(

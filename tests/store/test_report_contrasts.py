@@ -94,6 +94,17 @@ def test_rows_that_were_metered_in_two_ways_are_never_chosen_between(
     assert said.endswith("none is chosen: batch size (2 configurations).")
 
 
+def test_forms_of_one_model_are_no_three_models(empty: Store, make: Make) -> None:
+    """What two shallower forms of a model do says nothing of another model."""
+    forms = [engine(f"acme/one{form}") for form in ("", "@layers=8", "@layers=16")]
+    insert(empty, "forms", [row(form, joules, batch_size=size) for form in forms
+                            for size, joules in ((1, 100.0), (8, 160.0))])  # fmt: skip
+    page = Page(make())
+    (line,) = (row for row in page.tables["Like for like"] if row and row[0] == "batch size")
+    assert line[4:] == ["extremes of the pairs", "3", "1"]
+    assert [text for text in page.said("p") if text.startswith("Seen in one model only")]
+
+
 def test_measured_rows_whose_joules_are_in_doubt_are_in_no_finding(
     empty: Store, make: Make
 ) -> None:
