@@ -244,6 +244,18 @@ def test_equal_points_never_stand_on_both_sides(known: Dataset) -> None:
         assert not set(twice.same[test]) & set(twice.same[~test])
 
 
+def test_replicates_are_one_point_whatever_batch_each_reached() -> None:
+    """A load reaches another one each time; rows that do not say what was asked stay apart."""
+    asked = [{**one, "workload": f"load {at}"} for at, one in enumerate(rows(30))]
+    again = [{**one, "mean_batch": one["batch_size"] * share} for share in (0.98, 0.99)
+             for one in asked]  # fmt: skip
+    found = of(again, truth(again))
+    assert (found.same[:30] == found.same[30:]).all()
+    assert len(set(found.same.tolist())) == 30
+    unsaid = [{**one, "workload": None} for one in again]
+    assert len(set(of(unsaid, truth(unsaid)).same.tolist())) == 60
+
+
 def test_a_copy_of_a_row_across_folds_does_not_help() -> None:
     """Energies that nothing explains are learned by heart wherever a copy is on the other side."""
     points = rows(60)

@@ -33,6 +33,10 @@ _CONSTANT = 1e-9
 #: What rows say of how they ran and no feature reads.
 UNREAD = ("backend", "options", "mode", "threads", "speculation", "speculative_tokens", "draft",
           "declared_power_limit_w")  # fmt: skip
+#: What was asked for, as far as features tell it: equal for replicates, whose mean batch and drawn
+#: lengths differ a little from run to run.
+ASKED = ("model", "board", "gpus", "tensor_parallel", "expert_parallel", "data_parallel", "dtype",
+         "quantization", "batch_size", "workload")  # fmt: skip
 
 Labels = NDArray[np.int64]
 
@@ -59,9 +63,10 @@ class Inputs:
 class Dataset:
     """Inputs with what was measured; `realities` counts rows by reality.
 
-    `same` numbers the points: equal for rows that no feature tells apart, which therefore must
-    never stand on both sides of a fold. `mixed` counts the values, "not set" among them, of each
-    `UNREAD` column in which rows differ. `left_out` says which rows are not there, and why.
+    `same` numbers the points: equal for rows that no feature tells apart or that were asked for
+    alike, which therefore must never stand on both sides of a fold. `mixed` counts the values,
+    "not set" among them, of each `UNREAD` column in which rows differ. `left_out` says which rows
+    are not there, and why.
     """
 
     inputs: Inputs
@@ -145,7 +150,7 @@ def dataset_of(frame: DataFrame, catalog: Catalog) -> Dataset:
     found = Dataset(
         inputs=inputs,
         joules=joules,
-        same=_same(inputs),
+        same=_same(inputs, frame.iloc[kept]),
         realities=_counted(rows[at].get("reality") for at in kept),
         mixed=_mixed(frame.iloc[kept]),
         sources=tuple(_counted(rows[at].get("source") for at in kept)),
@@ -165,9 +170,27 @@ def _mixed(frame: DataFrame) -> Mapping[str, int]:
     return {name: count for name, count in counts.items() if count > 1}
 
 
-def _same(inputs: Inputs) -> Labels:
-    """Return a number for each row, equal for rows that have every feature in common."""
-    _, numbers = np.unique(np.round(inputs.features, 9), axis=0, return_inverse=True)
+def _same(inputs: Inputs, frame: DataFrame) -> Labels:
+    """Return a number for each row, equal for rows of equal features or of one question."""
+    alike = np.unique(np.round(inputs.features, 9), axis=0, return_inverse=True)[1].ravel()
+    found = np.arange(len(frame))
+    while True:
+        before = found
+        for labels in (alike, _asked(frame)):
+            least = np.full(len(frame), len(frame))
+            np.minimum.at(least, labels, found)
+            found = least[labels]
+        if (found == before).all():
+            return np.asarray(np.unique(found, return_inverse=True)[1], dtype=np.int64).ravel()
+
+
+def _asked(frame: DataFrame) -> Labels:
+    """Return a number for each row, equal for rows that say that they were asked for alike."""
+    asked = frame.reindex(columns=ASKED)
+    known = asked[["batch_size", "workload"]].notna().all(axis=1).to_numpy()
+    groups = asked.groupby(list(ASKED), dropna=False, sort=False).ngroup().to_numpy()
+    alone = groups.max(initial=0) + 1 + np.arange(len(frame))
+    numbers = np.unique(np.where(known, groups, alone), return_inverse=True)[1]
     return np.asarray(numbers, dtype=np.int64).ravel()
 
 
