@@ -325,7 +325,8 @@ select *
 -- Own measurements and imported rows side by side, in the columns of import and export. Imported
 -- ones are external whatever they were called there, which is origin_reality; their source is never
 -- null. Filter by reality before comparing. Own rows have their config in place of parameters; the
--- power limit that was asked for stands beside the one that was read.
+-- power limit that was asked for stands beside the one that was read. Where protocols of other numbers
+-- have one name, a part of their digest is in it.
 create view evidence as
 select m.attempt_id as row_id, m.model, m.model_commit, null::text as architecture,
        null::float8 as total_params_b, null::float8 as active_params_b, e.architecture as config,
@@ -359,7 +360,7 @@ select m.attempt_id as row_id, m.model, m.model_commit, null::text as architectu
           from windows w join gpu_energies g on g.window_id = w.id
          where w.attempt_id = m.attempt_id and w.kind = 'repeat' and not g.sibling)
            as power_limit_w,
-       m.protocol, m.repeats, m.warmup_batches,
+       p.name as protocol, m.repeats, m.warmup_batches,
        to_char(m.measured_at at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"') as measured_at,
        m.task_key, m.replicate,
        encode(sha256(convert_to(m.session_id::text, 'UTF8')), 'hex') as session,
@@ -368,6 +369,9 @@ select m.attempt_id as row_id, m.model, m.model_commit, null::text as architectu
   from measurements m
   join engines e on e.id = m.engine_id
   join sessions s on s.id = m.session_id
+  join (select id, case when count(*) over (partition by name) = 1 then name
+                        else name || '@' || left(digest, 8) end as name
+          from protocols) p on p.id = m.protocol_id
  union all
 select id, model, model_commit, architecture, total_params_b, active_params_b, null,
        catalogue_model, board, gpus, tensor_parallel, expert_parallel, data_parallel, dtype,

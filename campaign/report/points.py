@@ -37,7 +37,18 @@ POINTS = (("i",), (*ENGINE, "batch", "kind"), ("model", "board", "engine", "batc
 
 def points(cells: Iterable[Cell]) -> list[Point]:
     """Return the points of cells, in their order; `i` counts them."""
-    return [_point(number, cell) for number, cell in enumerate(cells)]
+    listed = list(cells)
+    named = _protocols(listed)
+    return [_point(number, cell) | {"protocol": named[cell.row["protocol_id"]]}
+            for number, cell in enumerate(listed)]  # fmt: skip
+
+
+def _protocols(cells: Iterable[Cell]) -> dict[int, str]:
+    """Return what each protocol is called: where several have one name, with their number."""
+    named = {cell.row["protocol_id"]: cell.row["protocol"] for cell in cells}
+    often = Counter(named.values())
+    return {number: name if often[name] == 1 else f"{name} {number}"
+            for number, name in named.items()}  # fmt: skip
 
 
 def bin_lengths(own: Sequence[Point], imported: Sequence[Point]) -> None:
@@ -66,7 +77,6 @@ def _point(number: int, cell: Cell) -> Point:
         "variant": cell.variant,
         "decoding": cell.decoding,
         "load": _load(cell),
-        "protocol": row["protocol"],
         "tp": row["tensor_parallel"],
         "in": row["input_tokens"],
         "out": row["output_tokens"],

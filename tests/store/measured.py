@@ -13,7 +13,7 @@ import sqlalchemy as sa
 from db import tables
 from db.campaigns import create_campaign, enqueue
 from db.identity import engine_digest, task_key
-from db.records import EngineSpec, Reality, Task, Workload
+from db.records import EngineSpec, MeasurementProtocol, Reality, Task, Workload
 from db.store import Store
 from tests.store.world import PROTOCOL
 
@@ -39,15 +39,16 @@ class Row:
     phases: tuple[float, float] | None = None
     marks: Sequence[str] = ()
     windows: dict[str, Any] = field(default_factory=dict)
+    protocol: MeasurementProtocol = PROTOCOL
 
     @property
     def task(self) -> Task:
         digest = engine_digest(self.engine)
         return Task(
-            key=task_key(digest, self.workload, PROTOCOL, self.reality, self.replicate),
+            key=task_key(digest, self.workload, self.protocol, self.reality, self.replicate),
             engine=self.engine,
             workload=self.workload,
-            protocol=PROTOCOL,
+            protocol=self.protocol,
             reality=self.reality,
             replicate=self.replicate,
         )

@@ -21,8 +21,9 @@ from db.embedded import EmbeddedPostgres
 from db.records import EngineSpec, Reality, Weights
 from db.store import Store
 from tests.store.measured import Row, insert
+from tests.store.page import Page, maker
 from tests.store.test_claims import engine, row
-from tests.store.world import ground
+from tests.store.world import PROTOCOL, ground
 
 pytestmark = pytest.mark.store
 
@@ -215,6 +216,28 @@ def test_how_many_requests_were_asked_for_is_a_factor(
     assert ratios["batch_size",] == pytest.approx(0.4)
     found, _ = asked(store, capsys, "interactions", "--only", "requests_asked=64")
     assert {one["name"] for one in found["factors"]} == {"quantization", "batch_size"}
+
+
+def test_a_protocol_with_other_numbers_is_another_one_though_it_keeps_its_name(
+    store: Store, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    made = [row(replace(BASE, quantization=fmt), 100, 100, batch, joules)
+            for fmt, batch, joules in ((None, 8, 100.0), (None, 64, 50.0), ("fp8", 8, 80.0),
+                                       ("fp8", 64, 40.0))]  # fmt: skip
+    short_ = replace(PROTOCOL, window_s=0.1)
+    insert(store, "mine", [*made, *(replace(one, protocol=short_) for one in made)])
+    words = ["analyze", "interactions", "--campaign", "mine", f"store.url='{store.url}'"]
+    assert main(words) == 2
+    said = capsys.readouterr().err
+    assert "runs of protocol_id 1 and 2 are not put together" in said
+    found, _ = asked(store, capsys, "interactions", "--only", "protocol_id=2")
+    assert found["runs"] == 4
+    frame = stored_rows(store)
+    names_ = {str(name).partition("@")[0] for name in frame["protocol"]}
+    assert (names_, frame["protocol"].nunique()) == ({PROTOCOL.name}, 2)
+    assert len(by_regime(samples_of(list(records(frame))))) == 8
+    points = Page(maker(store, tmp_path)()).points
+    assert len({point["protocol"] for point in points}) == 2
 
 
 def test_interactions_are_of_the_rows_asked_for(

@@ -26,7 +26,8 @@ FIELDS = ("model", "weights", "backend", "dtype", "quantization", "tensor_parall
 FOLLOWS = {"mode": "arrival", "speculative_tokens": "speculation", "draft": "speculation",
            "board_count": "tensor_parallel"}  # fmt: skip
 #: No factors: what differs in one of these, within each value of the field behind it, is refused.
-SAME = {"protocol": None, "model_commit": "model", "backend_version": "backend"}
+SAME = {"protocol": None, "protocol_id": None, "model_commit": "model",
+        "backend_version": "backend"}  # fmt: skip
 RESPONSES = ("joules_per_output_token", "joules_per_prompt", "net_joules_per_output_token",
              "e2e_s", "ttft_s", "itl_s")  # fmt: skip
 #: Columns of a file that are no factors.
