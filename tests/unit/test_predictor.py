@@ -111,6 +111,14 @@ def test_what_rows_differ_in_and_no_feature_reads_is_counted(known: Dataset) -> 
     assert of(points, energies).mixed == {"backend": 2, "declared_power_limit_w": 3}
 
 
+def test_beams_and_weights_are_counted_and_lengths_are_not() -> None:
+    points = rows(40)
+    for at, point in enumerate(points):
+        point["workload"] = f"{at}→8 x{at}{' decoding=beam beams=4' if at % 2 else ''}"
+        point["weights"] = "random" if at % 4 else "real"
+    assert of(points, truth(points)).mixed == {"workload": 2, "weights": 2}
+
+
 @pytest.mark.parametrize(
     ("model", "gpus", "quantization"),
     [

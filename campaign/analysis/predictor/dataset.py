@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from campaign.analysis.per_request import LENGTHS_AND_BATCH
 from campaign.analysis.predictor.features import NAMES, features_of
 from campaign.analysis.predictor.parts import PARTS, parts_of, roofline_j
 from campaign.analysis.predictor.physics import Array
@@ -32,7 +33,7 @@ ODD = 1500.0
 _CONSTANT = 1e-9
 #: What rows say of how they ran and no feature reads.
 UNREAD = ("backend", "options", "mode", "threads", "speculation", "speculative_tokens", "draft",
-          "declared_power_limit_w")  # fmt: skip
+          "declared_power_limit_w", "weights", "protocol", "workload")  # fmt: skip
 #: What was asked for, as far as features tell it: equal for replicates, whose mean batch and drawn
 #: lengths differ a little from run to run.
 ASKED = ("model", "board", "gpus", "tensor_parallel", "expert_parallel", "data_parallel", "dtype",
@@ -65,8 +66,8 @@ class Dataset:
 
     `same` numbers the points: equal for rows that no feature tells apart or that were asked for
     alike, which therefore must never stand on both sides of a fold. `mixed` counts the values,
-    "not set" among them, of each `UNREAD` column in which rows differ. `left_out` says which rows
-    are not there, and why.
+    "not set" among them, of each `UNREAD` column in which rows differ; a workload's are without its
+    lengths and batch. `left_out` says which rows are not there, and why.
     """
 
     inputs: Inputs
@@ -166,7 +167,9 @@ def _counted(words: object) -> Mapping[str, int]:
 
 
 def _mixed(frame: DataFrame) -> Mapping[str, int]:
-    counts = frame.reindex(columns=UNREAD).nunique(dropna=False)
+    told = frame.reindex(columns=UNREAD)
+    words = told["workload"].astype("str").str.replace(LENGTHS_AND_BATCH, "", regex=True)
+    counts = told.assign(workload=words).nunique(dropna=False)
     return {name: count for name, count in counts.items() if count > 1}
 
 
