@@ -2,7 +2,10 @@
 -- Like is within 25 percent; the models' names are compared without their owner.
 with own as (
     select lower(reverse(split_part(reverse(model), '/', 1))) as name, board, board_count, backend,
-           quantization, tensor_parallel, batch_size, input_tokens::float8 as input_tokens,
+           quantization, tensor_parallel, batch_size,
+           -- Where lengths are drawn, input_tokens is the longest there may be.
+           case when lengths = 'fixed' then input_tokens
+                else input_tokens_total::float8 / nullif(requests, 0) end as input_tokens,
            output_tokens_total::float8 / nullif(requests, 0) as output_tokens, reality, weights,
            joules_per_output_token, workload, task_key
       from measurements

@@ -33,6 +33,8 @@ def measured() -> list[Row]:
     elsewhere = replace(small, board="h100-sxm-80gb")
     two = replace(small, tensor_parallel=2, board_count=2)
     ownerless = replace(engine("facebook/opt-2.7b", "l4"), model=replace(small.model, name="mine"))
+    drawn = replace(small, board="t4", model=replace(small.model, name="drawn"))
+    prompts = {"input_tokens": 8 * 137}
     eager = [replace(small, options={"enforce_eager": on}) for on in (True, False)]
     made = [
         row(small, 100, 100, 1, 40.0, phases=(10.0, 30.0), e2e_s=1.0),
@@ -46,6 +48,7 @@ def measured() -> list[Row]:
         row(replace(small, quantization="fp8"), 100, 100, 8, 7.0),
         row(replace(small, backend="transformers"), 100, 100, 8, 30.0),
         row(ownerless, 100, 100, 8, 10.0),
+        row(drawn, 4096, 100, 8, 10.0, lengths="generation", requests=8, windows=prompts),
         row(eager[0], 100, 100, 8, 10.0),
         row(eager[1], 100, 100, 8, 8.0, marks=["interval_wide"]),
     ]
@@ -69,7 +72,9 @@ insert into external_rows (digest, source, file_sha256, line, model, board, gpus
 values ('d', 'others', 'f', 2, 'other-owner/OPT-125M', 'a100-sxm-80gb', 1, 1, 8, 110, 100, 'tgi',
         0.2),
        ('e', 'others', 'f', 3, 'other-owner/Mine', 'l4', 1, 1, 8, 110, 100, 'tgi', 0.2),
-       ('g', 'others', 'f', 4, 'other-owner/', 'l4', 1, 1, 8, 110, 100, 'tgi', 0.2)
+       ('g', 'others', 'f', 4, 'other-owner/', 'l4', 1, 1, 8, 110, 100, 'tgi', 0.2),
+       ('h', 'others', 'f', 5, 'other-owner/Drawn', 't4', 1, 1, 8, 4000, 100, 'tgi', 0.2),
+       ('i', 'others', 'f', 6, 'other-owner/Drawn', 't4', 1, 1, 8, 120, 100, 'tgi', 0.2)
 """
 
 
@@ -182,6 +187,13 @@ def test_counter_and_integral(ask) -> None:
     assert found["beyond_both_uncertainties"] == 0
 
 
+def test_external_rows_stand_beside_what_prompts_were_drawn_not_what_they_could_be(ask) -> None:
+    found = [r for r in ask("external_against_own") if r["model"] == "other-owner/Drawn"]
+    assert {(r["input_tokens"], r["workload"].partition(" ")[0]) for r in found} == {
+        (120, "4096→100")
+    }
+
+
 def test_external_rows_stand_beside_our_own(ask) -> None:
     rows = ask("external_against_own")
     found = [r for r in rows if r["reality"] == "real" and r["backend"] == "vllm"]
@@ -197,7 +209,7 @@ def test_progress_and_cost(ask) -> None:
     assert progress["quickstart"]["points_left_out"] == 4
     assert progress["empty"]["done_pct"] is None
     cost = [r for r in ask("cost_so_far") if r["campaign"] == "measured"]
-    assert {r["board"] for r in cost} == {"a100-sxm-80gb", "h100-sxm-80gb", "l4"}
+    assert {r["board"] for r in cost} == {"a100-sxm-80gb", "h100-sxm-80gb", "l4", "t4"}
     assert all(r["measured_kwh"] > r["of_it_loading_kwh"] > 0 for r in cost)
 
 
