@@ -5,11 +5,12 @@ with told as (
       from points
      where e2e_s is not null
 ), walked as (
-    -- In the order of latency, whoever takes less than all faster ones is on the front.
+    -- In the order of latency, whoever takes less than all faster ones is on the front; of those alike
+    -- in both none beats another.
     select *, min(joules_per_output_token) over (
                   partition by model, weights, model_commit, reality, protocol_id, work
                   order by e2e_s, joules_per_output_token
-                  rows between unbounded preceding and 1 preceding) as least_of_faster
+                  groups between unbounded preceding and 1 preceding) as least_of_faster
       from told
 )
 select model, weights, model_commit, reality, protocol, protocol_id, work, lengths, input_tokens,

@@ -1,5 +1,6 @@
 -- Energy and speed with speculation, and without of the same models and workloads
-select model, weights, backend, backend_version, dtype, quantization, tensor_parallel, options, mode,
+select model, weights, model_commit, backend, backend_version, dtype, quantization, tensor_parallel,
+       threads, options, mode,
        speculation, draft, speculative_tokens, power_limit_w, board, board_count, reality, protocol,
        workload, replicate, joules_per_output_token, energy_method,
        estimated_joules_per_output_token, estimate_method, output_tokens_per_s,

@@ -203,6 +203,21 @@ def test_lengths_are_compared_in_the_same_work(ask) -> None:
     assert all(row["worst_over_best"] == pytest.approx(9 / 7) for row in found)
 
 
+def test_what_is_alike_in_both_is_on_the_front_together(
+    embedded_store: EmbeddedPostgres, rows: list[Row]
+) -> None:
+    made = [
+        replace(rows[0], engine=replace(rows[0].engine, threads=threads), e2e_s=e2e_s,
+                energies_j=[joules])
+        for threads, e2e_s, joules in ((1, 1.0, 8.0), (2, 1.0, 8.0), (3, 1.0, 9.0), (4, 2.0, 8.0))
+    ]  # fmt: skip
+    with ground(embedded_store, "front") as store:
+        insert(store, "measured", made)
+        with store.begin() as connection:
+            front = connection.exec_driver_sql(shipped()["latency_energy_pareto"].sql).all()
+    assert [row.threads for row in front] == [1, 2]
+
+
 def test_the_front_is_of_one_work(ask) -> None:
     """All take the same time, so of each work exactly the least is on the front."""
     works = [(row["model"], row["work"]) for row in ask("latency_energy_pareto")]
