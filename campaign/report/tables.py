@@ -10,6 +10,7 @@ import statistics
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any
 
 from campaign.report.cells import TIMES, Cell
@@ -171,7 +172,7 @@ def provenance(sessions: Sequence[Row], limits: Sequence[Row]) -> list[Table]:
             ", ".join(f"{name} {version}" for name, version in sorted(row["software"].items()))
             or MISSING,
             f"{row['sessions']:,}", ", ".join(row["hosts"]),
-            f"{row['first_started_at']:%Y-%m-%d} to {row['last_started_at']:%Y-%m-%d}",
+            f"{_day(row['first_started_at'])} to {_day(row['last_started_at'])}",
         )
         for row in sessions
     ]  # fmt: skip
@@ -195,6 +196,11 @@ def provenance(sessions: Sequence[Row], limits: Sequence[Row]) -> list[Table]:
                             command="campaign query report_power_limits",
                             numbers=frozenset({2, 3, 5, 6, 7})))  # fmt: skip
     return tables
+
+
+def _day(moment: datetime) -> str:
+    """Return the day of a moment in UTC, as the head of a report has it."""
+    return f"{moment.astimezone(UTC):%Y-%m-%d}"
 
 
 def _span(low: float | None, high: float | None) -> str:
