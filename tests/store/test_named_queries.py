@@ -271,7 +271,26 @@ def test_a_bad_word_is_one_line_and_exit_2(
 
 def test_the_whole_system_in_words(store: Store, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["analyze", "whole-system", f"store.url='{store.url}'"]) == 0
-    assert "of 2 models that can be compared, 2 change places" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "in 1 group of models that can be compared, 2 of 2 places change" in said
+
+
+def test_two_models_in_three_settings_are_three_groups_and_no_six_models(
+    embedded_store: EmbeddedPostgres, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """On two boards nothing changes: 10 + 0.1 J a prompt and 11 + 0.1."""
+    settings = ({"tensor_parallel": 1}, {"dtype": "float16"}, {"tensor_parallel": 2})
+    made = [
+        row(engine(model, **setting), 100, 100, 8, joules,
+            host_j=8 * 3 * (0.1 if setting.get("tensor_parallel") == 2 else host_j))
+        for setting in settings
+        for model, joules, host_j in ((SMALL, 10.0, 5.0), (LARGE, 11.0, 1.0))
+    ]  # fmt: skip
+    with ground(embedded_store, "whole_system") as found:
+        insert(found, "measured", made)
+        assert main(["analyze", "whole-system", f"store.url='{found.url}'"]) == 0
+    said = capsys.readouterr().err
+    assert "in 3 groups of models that can be compared, 4 of 6 places change" in said
 
 
 def test_interactions_of_a_campaign(store: Store, capsys: pytest.CaptureFixture[str]) -> None:

@@ -20,6 +20,10 @@ COLUMNS = ("model", "board", "board_count", "backend", "workload", "reality", "r
            "board_joules_per_output_token", "cpu_joules_per_output_token",
            "dram_joules_per_output_token", "host_share", "rank_of_boards", "rank_of_whole",
            "reordered")  # fmt: skip
+#: What the models of a group have in common: all that the query holds equal.
+HELD = ("board", "board_count", "backend", "backend_version", "weights", "dtype", "quantization",
+        "tensor_parallel", "threads", "options", "mode", "speculation", "speculative_tokens",
+        "draft", "power_limit_w", "reality", "protocol_id", "workload")  # fmt: skip
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -51,10 +55,11 @@ def main(args: argparse.Namespace) -> int:
     print_table(COLUMNS, [tuple(row[name] for name in COLUMNS) for row in rows])
     for one in told:
         share = one["host_share"]
-        say(f"{one['reality']}: CPU and DRAM are {share['low']:.1%} to {share['high']:.1%} of the "
-            f"whole, {share['median']:.1%} in the median; of {one['compared']} models that can "
-            f"be compared, {one['reordered']} change places, in "
-            f"{count_of(one['groups'], 'group')}")  # fmt: skip
+        say(
+            f"{one['reality']}: CPU and DRAM are {share['low']:.1%} to {share['high']:.1%} of the "
+            f"whole, {share['median']:.1%} in the median; in {count_of(one['groups'], 'group')} of "
+            f"models that can be compared, {one['reordered']} of {one['compared']} places change"
+        )
     return 0
 
 
@@ -65,11 +70,10 @@ def _summary(reality: Reality, rows: Sequence[Mapping[str, Any]]) -> dict[str, A
         return None
     shares = [row["host_share"] for row in of_it]
     compared = [row for row in of_it if row["compared"] > 1]
-    keys = ("board", "board_count", "backend", "weights", "protocol", "workload", "quantization")
     return {
         "reality": str(reality),
         "host_share": {"low": min(shares), "median": median(shares), "high": max(shares)},
         "compared": len(compared),
         "reordered": sum(row["reordered"] for row in compared),
-        "groups": len({(*(row[key] for key in keys), str(row["options"])) for row in compared}),
+        "groups": len({tuple(str(row[name]) for name in HELD) for row in compared}),
     }
