@@ -161,9 +161,9 @@ def trace_chart(rows: Sequence[Point]) -> Iterator[Chart]:
     if rows:
         yield Chart(
             id="traces", section="traces", title="Power in one window a board",
-            caption="The newest repeat of the largest batch that kept its samples. Long windows "
-                    "are thinned to the extremes of equal slices; dotted lines are enforced "
-                    "limits.",
+            caption="The newest repeat of the largest batch that kept its samples, of seven boards "
+                    "at most. Long windows are thinned to the extremes of equal slices; dotted "
+                    "lines are enforced limits.",
             spec=other_charts.traces(), rows=rows, query="campaign query report_traces",
         )  # fmt: skip
 

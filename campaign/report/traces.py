@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from campaign.report.points import Point
+from db.records import Reality
 
 Row = Mapping[str, Any]
 
@@ -17,8 +18,10 @@ SLICES = 250
 
 
 def trace_rows(rows: Iterable[Row]) -> list[Point]:
-    """Return the samples of the windows, a row a sample."""
-    return [point for row in rows for point in _samples(row)]
+    """Return the samples of the windows, a row a sample; of real ones alone where there are any."""
+    found = list(rows)
+    real = [row for row in found if row["reality"] == Reality.REAL]
+    return [point for row in real or found for point in _samples(row)]
 
 
 def _samples(row: Row) -> Iterator[Point]:

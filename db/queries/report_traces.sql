@@ -1,6 +1,7 @@
 -- Power samples of one window a board: the newest repeat of its largest batch that kept them
-with kept as (
-    select distinct on (e.board, w.reality) w.id
+-- Seven windows at most, real ones first.
+with found as (
+    select distinct on (e.board, w.reality) w.id, e.board, w.reality
       from windows w
       join attempts a on a.id = w.attempt_id
       join tasks t on t.id = a.task_id
@@ -12,7 +13,8 @@ with kept as (
                           from campaign_tasks k join campaigns c on c.id = k.campaign_id
                          where c.name = current_setting('campaign.name', true)))
      order by e.board, w.reality, t.batch_size desc, w.started_at desc, w.id
-     limit 7
+), kept as (
+    select id from found order by reality, board limit 7
 )
 select g.model, g.weights, g.board, g.backend, g.workload, w.reality, w.ordinal as repeat,
        w.attempt_id, w.duration_s, w.energy_j, p.gpu_uuid, x.gpu_index, x.power_limit_w,

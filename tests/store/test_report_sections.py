@@ -115,6 +115,22 @@ def test_simulated_rows_are_in_no_sweet_spot_of_measured_ones(empty: Store, make
 # ---- predictor ---------------------------------------------------------------------------------
 
 
+def test_simulated_windows_are_not_drawn_beside_measured_ones(empty: Store, make: Make) -> None:
+    """Nine simulated boards leave no measured one out, whatever it is called."""
+    measured = grid(engine(LLAMA, "rtx-a6000"))[:1]
+    boards = [f"board-{number}" for number in range(9)]
+    simulated = [replace(grid(engine(LLAMA, board))[0], reality=Reality.SIMULATED)
+                 for board in boards]  # fmt: skip
+    insert(empty, "both", [*measured, *simulated])
+    with empty.begin() as connection:
+        connection.exec_driver_sql(
+            "insert into power_traces (window_id, gpu_uuid, offsets_s, watts) "
+            "select id, 'GPU-1', '{0,1}', '{100,120}' from windows where kind = 'repeat'"
+        )
+    drawn = json.loads(Page(make()).data["charts"])["charts"]["traces"]["rows"]
+    assert {row["series"].partition(",")[0] for row in drawn} == {"rtx-a6000"}
+
+
 def test_without_a_predictor_one_line_says_how_to_get_one(empty: Store, make: Make) -> None:
     insert(empty, "lengths", grid(engine(LLAMA))[:2])
     (line,) = [text for text in Page(make("--campaign", "lengths")).said("p") if "--save" in text]
