@@ -7,7 +7,7 @@ were at one moment; never asks it, and knows neither HTML nor Markdown.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
@@ -23,7 +23,7 @@ from campaign.report.charts import (
     trace_chart,
     without_shares,
 )
-from campaign.report.findings import Findings, findings
+from campaign.report.findings import Findings, findings, unlike_limits
 from campaign.report.imported import imported, imported_points
 from campaign.report.points import Point, bin_lengths, points
 from campaign.report.prediction import prediction, without
@@ -84,6 +84,9 @@ def built(
     whole = [*drawn, *imports]
     colour = _colour([point for point in whole if point["kind"] == kind])
     told = findings(found, kind)
+    if kind is Kind.MEASURED:
+        unlike = unlike_limits(found, answers["power_limits"])
+        told = replace(told, unsaid=(*told.unsaid, *unlike))
     catalog = load_catalog()
     asked = prediction(answers["evidence"], kind, predictor, catalog) if predictor else (
         without(campaign))  # fmt: skip

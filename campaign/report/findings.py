@@ -8,12 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from campaign.report.axes import axes
 from campaign.report.cells import Cell, Kind, of_kind
 from campaign.report.contrasts import Contrast, contrasts
 from campaign.tabular import count_of
 from db.claims import DOUBTFUL as NOT_FOR_CLAIMS
+from db.records import Reality
+
+Row = Mapping[str, Any]
 
 MOST = 3
 #: A change smaller than this is told in percent, a larger one as a factor.
@@ -72,6 +76,21 @@ def doubtful(cell: Cell) -> frozenset[str]:
     """Return the marks of a measured cell that say that its joules may be wrong."""
     marks = (cell.row["marks"] or "").split("\n")
     return DOUBTFUL.intersection(marks) if cell.kind is Kind.MEASURED else frozenset()
+
+
+def unlike_limits(cells: Sequence[Cell], limits: Sequence[Row]) -> Iterator[str]:
+    """Yield which measured boards of one name enforced limits that differ and nobody asked for."""
+    asked = {(cell.row["board"], cell.row["power_limit_w"]) for cell in cells}
+    found: dict[str, set[float]] = {}
+    for row in limits:
+        board, watts = row["board"], row["power_limit_w"]
+        if row["reality"] == Reality.REAL and watts is not None and (board, watts) not in asked:
+            found.setdefault(board, set()).add(watts)
+    for board, each in found.items():
+        if len(each) > 1:
+            told = " and ".join(f"{watts:g}" for watts in sorted(each))
+            yield (f"Rows of {board} are of GPUs that enforced {told} W without being asked to, "
+                   "and count as rows of one board.")  # fmt: skip
 
 
 def _left_out(rows: Sequence[Cell], unclear: Mapping[str, int]) -> Iterator[str]:

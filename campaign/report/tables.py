@@ -183,18 +183,18 @@ def provenance(sessions: Sequence[Row], limits: Sequence[Row]) -> list[Table]:
     if limits:
         gpus = [
             (
-                row["board"], row["gpu"] or MISSING, _figure(row["power_limit_w"]),
+                row["board"], row["reality"], row["gpu"] or MISSING, _figure(row["power_limit_w"]),
                 _figure(row["max_w"]), row["power_field"] or MISSING,
                 _span(row["temperature_min_c"], row["temperature_max_c"]),
                 f"{row['gpus']:,}", f"{row['windows']:,}",
             )
             for row in limits
         ]  # fmt: skip
-        columns = ("board", "product", "power limit W", "most W", "power field", "°C", "GPUs",
-                   "windows")  # fmt: skip
-        tables.append(Table(title="GPUs", columns=columns, rows=gpus,
+        tables.append(Table(title="GPUs", rows=gpus,
+                            columns=("board", "reality", "product", "power limit W", "most W",
+                                     "power field", "°C", "GPUs", "windows"),
                             command="campaign query report_power_limits",
-                            numbers=frozenset({2, 3, 5, 6, 7})))  # fmt: skip
+                            numbers=frozenset({3, 4, 6, 7, 8})))  # fmt: skip
     return tables
 
 

@@ -18,12 +18,12 @@ with by_gpu as (
                                  where c.name = current_setting('campaign.name', true)))
      group by w.session_id, g.gpu_uuid, g.name, g.power_limit_w, g.power_field
 )
-select e.board, g.name as gpu, g.power_limit_w, g.power_field,
+select e.board, s.reality, g.name as gpu, g.power_limit_w, g.power_field,
        count(distinct g.gpu_uuid)::int as gpus, sum(g.windows)::bigint as windows,
        min(g.temperature_min_c) as temperature_min_c, max(g.temperature_max_c) as temperature_max_c,
        max(g.max_w) as max_w
   from by_gpu g
   join sessions s on s.id = g.session_id
   join engines e on e.id = s.engine_id
- group by e.board, g.name, g.power_limit_w, g.power_field
- order by e.board, gpu, power_limit_w, power_field;
+ group by e.board, s.reality, g.name, g.power_limit_w, g.power_field
+ order by e.board, s.reality, gpu, power_limit_w, power_field;

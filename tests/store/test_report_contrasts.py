@@ -117,6 +117,28 @@ def test_measured_rows_whose_joules_are_in_doubt_are_in_no_finding(
     assert len(page.points) == 3
 
 
+def limits_told(page: Page) -> list[str]:
+    return [text for text in page.said("p") if text.startswith("Rows of")]
+
+
+def test_gpus_of_one_board_with_other_limits_are_said(empty: Store, make: Make) -> None:
+    """400 W in one session, 250 W in another; a limit that was asked for is no surprise."""
+    rows = [row(batch_size=size, replicate=n) for size in (1, 8) for n in (0, 1)]
+    rows += [row(replace(VLLM, power_limit_w=300.0)),
+             replace(row(batch_size=64), reality=Reality.SIMULATED)]  # fmt: skip
+    insert(empty, "limits", rows)
+    assert limits_told(Page(make())) == []
+    with empty.begin() as connection:
+        connection.exec_driver_sql(
+            "update gpu_energies g set power_limit_w = 250 + 150 * t.replicate "
+            "from windows w join attempts a on a.id = w.attempt_id "
+            "join tasks t on t.id = a.task_id join engines e on e.id = t.engine_id "
+            "where w.id = g.window_id and e.power_limit_w is null and t.reality = 'real'"
+        )
+    (said,) = limits_told(Page(make()))
+    assert "h100-sxm-80gb are of GPUs that enforced 250 and 400 W" in said
+
+
 def test_marks_say_nothing_of_computed_joules(empty: Store, make: Make) -> None:
     rows = [row(batch_size=size, joules=100.0, marks=["aliased"], reality=Reality.SIMULATED)
             for size in (1, 8)]  # fmt: skip
