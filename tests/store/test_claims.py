@@ -335,6 +335,21 @@ def test_replicates_give_students_interval_between_sessions(empty: Store) -> Non
     assert evidence.half_width == pytest.approx(4.303 * 1.0 / 3**0.5, rel=1e-3)
 
 
+def test_an_interval_of_some_of_the_points_says_so(empty: Store) -> None:
+    """A second replicate stopped before its second board: 29 and 89 %, of which one has it."""
+    first = [*parallel(2, 1.28), *elsewhere(parallel(2, 1.89))]
+    second = [replace(one, replicate=1) for one in parallel(2, 1.30)]
+    insert(empty, "stopped", [*first, *second])
+    evidence = verdict_on(empty, "two_boards_energy").evidence
+    assert evidence is not None
+    assert evidence.figure == pytest.approx((29 + 89) / 2)
+    assert evidence.contains == "between sessions: 2 replicates, of 1 of 2 points"
+
+
+def elsewhere(rows: Sequence[Row]) -> list[Row]:
+    return [replace(one, engine=replace(one.engine, board="l4")) for one in rows]
+
+
 def test_an_interval_that_is_too_wide_decides_nothing(empty: Store) -> None:
     made = [replace(one, replicate=n) for n, r in enumerate((0.9, 1.69)) for one in parallel(2, r)]
     insert(empty, "two", made)

@@ -141,7 +141,9 @@ def _between(
         return None, "no interval: replicates share a session"
     figures = [OVER[over](seen[n][point].figure for point in common) for n in seen]
     width = student(len(figures) - 1) * stdev(figures) / sqrt(len(figures))
-    return width, f"between sessions: {len(figures)} replicates"
+    every = set().union(*seen.values())
+    some = "" if len(common) == len(every) else f", of {len(common)} of {len(every)} points"
+    return width, f"between sessions: {len(figures)} replicates{some}"
 
 
 def _within(points: Mapping[str, _Seen], over: Over) -> float | None:
