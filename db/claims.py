@@ -22,6 +22,8 @@ SQL = statements("claims.sql")
 
 #: Marks that leave a row out of every comparison with a paper.
 DOUBTFUL = ("short_window", "counter_disagrees", "aliased", "sample_gap")
+#: Those of them that say that joules may be wrong; a short window is so by protocol.
+IN_DOUBT = frozenset(DOUBTFUL) - {"short_window"}
 #: Columns that say what a claim's rows must be for the comparison to be fair.
 CONDITIONS = ("weights", "backend", "board", "board_count", "dtype", "mode", "lengths")
 

@@ -1,14 +1,15 @@
 """Which rows an analysis takes: measured or simulated ones, never both unasked.
 
-Owns that rule, and the line that says what was left out. Pure.
+Owns that rule, and the lines that say what was left out, and what is in doubt. Pure.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from campaign.tabular import count_of
+from db.claims import IN_DOUBT
 from db.errors import ConfigError
 from db.records import Reality
 
@@ -45,6 +46,18 @@ def chosen(
     left = sum(simulated)
     line = f"{count_of(left, 'simulated row')} left out: --reality simulated takes them"
     return [not virtual for virtual in simulated], line if left else None
+
+
+def in_doubt(kinds: Sequence[str], marks: Sequence[Collection[str]]) -> str | None:
+    """Return in one line how many rows that were measured are marked as doubtful; None for none."""
+    found = [IN_DOUBT.intersection(some) for kind, some in zip(kinds, marks, strict=True)
+             if kind != Reality.SIMULATED]  # fmt: skip
+    marked = [some for some in found if some]
+    if not marked:
+        return None
+    words = ", ".join(sorted(frozenset().union(*marked)))
+    return (f"{count_of(len(marked), 'row')} marked {words}, as of joules that may be wrong: "
+            "counted here, unlike in claims and findings")  # fmt: skip
 
 
 def _counted(kinds: Sequence[str]) -> str:

@@ -14,7 +14,7 @@ from campaign.report.axes import axes
 from campaign.report.cells import Cell, Kind, of_kind
 from campaign.report.contrasts import Contrast, contrasts
 from campaign.tabular import count_of
-from db.claims import DOUBTFUL as NOT_FOR_CLAIMS
+from db.claims import IN_DOUBT
 from db.records import Reality
 
 Row = Mapping[str, Any]
@@ -22,10 +22,6 @@ Row = Mapping[str, Any]
 MOST = 3
 #: A change smaller than this is told in percent, a larger one as a factor.
 FACTOR = 2.0
-
-#: Marks that say that joules may be wrong. A short window is not among them: it is so by protocol,
-#: which both rows of a pair have in common.
-DOUBTFUL = frozenset(NOT_FOR_CLAIMS) - {"short_window"}
 
 IMPORTED = (
     "Nothing can be said: every value was imported, and whether imported rows differ in one thing "
@@ -75,7 +71,7 @@ def findings(cells: Sequence[Cell], kind: Kind) -> Findings:
 def doubtful(cell: Cell) -> frozenset[str]:
     """Return the marks of a measured cell that say that its joules may be wrong."""
     marks = (cell.row["marks"] or "").split("\n")
-    return DOUBTFUL.intersection(marks) if cell.kind is Kind.MEASURED else frozenset()
+    return IN_DOUBT.intersection(marks) if cell.kind is Kind.MEASURED else frozenset()
 
 
 def unlike_limits(cells: Sequence[Cell], limits: Sequence[Row]) -> Iterator[str]:

@@ -177,6 +177,26 @@ def test_a_sweet_spot_is_of_measured_rows_where_there_are_any(
     assert [one["setup"]["reality"] for one in found["spots"]] == ["simulated"]
 
 
+def test_rows_whose_joules_are_in_doubt_are_said_to_count(
+    store: Store, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Marks say nothing of computed joules, and a short window nothing of any."""
+    marks = iter((("aliased",), ("counter_disagrees", "short_window"), ("short_window",)))
+    grid = [row(BASE, i, o, 8, 2 + 0.01 * i + 0.3 * o + 0.001 * o * o, marks=next(marks, ()))
+            for i in (64, 128, 256) for o in (16, 64, 256)]  # fmt: skip
+    computed = replace(simulated(grid[0]), marks=("aliased",))
+    insert(store, "mine", [*grid, computed])
+    said = "2 rows marked aliased, counter_disagrees, as of joules that may be wrong"
+    found, told = asked(store, capsys, "sweet-spot", "--draws", "100")
+    assert found["spots"][0]["rows"] == 9
+    assert said in told
+    lengths = ("--only", "input_tokens=64,128", "--only", "output_tokens=16,64")
+    assert said in asked(store, capsys, "interactions", *lengths)[1]
+    _, told = asked(store, capsys, "sweet-spot", "--draws", "100", "--reality", "real",
+                    "--only", "protocol=quick")  # fmt: skip
+    assert said in told
+
+
 def test_a_predictor_learns_from_measured_rows_where_there_are_any(
     store: Store, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from campaign.analysis.columns import BY_NAME, ENERGIES, ORIGIN_REALITY
 from campaign.analysis.per_request import Samples, only, samples_of
-from campaign.analysis.realities import CHOICES, chosen, kind_of
+from campaign.analysis.realities import CHOICES, chosen, in_doubt, kind_of
 from campaign.analysis.rows import read_rows, stored_rows
 from campaign.configuration.reader import nearest
 from campaign.storeroom import existing, place, split
@@ -41,16 +41,20 @@ def add_rows(parser: argparse.ArgumentParser) -> None:
 def rows_asked(args: argparse.Namespace) -> DataFrame:
     """Return the rows that the options name. ConfigError unless they name one place.
 
-    Says in a line where simulated ones were left out.
+    Says in a line where simulated ones were left out, and where joules are in doubt.
     """
     frame = _rows(args)
     pairs = zip(frame["reality"], frame[ORIGIN_REALITY], strict=True)
     kinds = [kind_of(*(word if isinstance(word, str) else None for word in pair)) for pair in pairs]
     says = frame[list(ENERGIES)].notna().any(axis=1).tolist()
     taken, left_out = chosen(kinds, says, args.reality)
-    if left_out is not None:
-        say(left_out)
-    return frame[taken].reset_index(drop=True)
+    found = frame[taken].reset_index(drop=True)
+    marks = [str(words).split(";") for words in found["reasons"]]
+    doubt = in_doubt([kind for kind, kept in zip(kinds, taken, strict=True) if kept], marks)
+    for line in (left_out, doubt):
+        if line is not None:
+            say(line)
+    return found
 
 
 def _rows(args: argparse.Namespace) -> DataFrame:

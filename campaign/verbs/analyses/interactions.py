@@ -20,7 +20,7 @@ from campaign.analysis.factorial.runs import (
     read_runs,
     stored_runs,
 )
-from campaign.analysis.realities import chosen
+from campaign.analysis.realities import chosen, in_doubt
 from campaign.configuration.reader import nearest
 from campaign.storeroom import existing, place, split
 from campaign.tabular import count_of, print_table, say, write_json
@@ -101,9 +101,11 @@ def _of_one_reality(
     kinds = [row["reality"] for row in there]
     asked = None if args.reality is None else [args.reality]
     taken, left_out = chosen(kinds, [True] * len(kinds), asked)
-    if left_out is not None:
-        say(left_out)
     found = [row for row, kept in zip(there, taken, strict=True) if kept]
+    doubt = in_doubt([row["reality"] for row in found], [row["marks"] for row in found])
+    for line in (left_out, doubt):
+        if line is not None:
+            say(line)
     return found, str(found[0]["reality"])
 
 
