@@ -209,7 +209,8 @@ def coverage() -> Spec:
         "encoding": {
             "y": {"field": "board", "type": "nominal", "title": None},
             "x": {"field": "points", "type": "quantitative", "title": "points", "stack": "zero",
-                  "axis": {"format": ",d", "tickCount": 5, "tickMinStep": 1}},
+                  "axis": {"format": ",d", "tickCount": 5, "tickMinStep": 1,
+                           "labelExpr": "datum.value % 1 ? '' : datum.label"}},
             "color": {"field": "state", "type": "nominal", "title": None, "sort": list(STATES),
                       "scale": {"domain": list(STATES), "range": list(STATES.values())}},
             "order": {"field": "order"},

@@ -45,3 +45,10 @@ def test_a_logarithmic_axis_has_no_tick_for_a_net_median_below_zero() -> None:
     rows = ({"j": 3.0, "net": -1.0}, {"j": 4.0, "net": -1.0}, {"j": 50.0, "net": 2.0})
     (drawn,) = marks(other_charts.net(log=True), *rows)
     assert "(J): 4;" in drawn
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_no_label_of_an_axis_of_points_is_rounded(count: int) -> None:
+    rows = [{"board": "l4", "state": "done", "points": count, "order": 0}]
+    labels = re.findall(r">(\d+)</text>", vega.svg(other_charts.coverage(), rows))
+    assert labels == [str(number) for number in range(count + 1)]
