@@ -64,7 +64,7 @@ def findings(cells: Sequence[Cell], kind: Kind) -> Findings:
         axes = {finding.contrast.axis.name for finding in told}
         if contrast.certain and contrast.axis.name not in axes and len(told) < MOST:
             told.append(_finding(contrast, kind))
-    unsaid = (*_unsaid(chosen, kind, found), *_left_out(rows, unclear))
+    unsaid = (*_looked_at(told, found), *_unsaid(chosen, kind, found), *_left_out(rows, unclear))
     return Findings(kind=kind, told=told, unsaid=unsaid, contrasts=found)
 
 
@@ -72,6 +72,14 @@ def doubtful(cell: Cell) -> frozenset[str]:
     """Return the marks of a measured cell that say that its joules may be wrong."""
     marks = (cell.row["marks"] or "").split("\n")
     return IN_DOUBT.intersection(marks) if cell.kind is Kind.MEASURED else frozenset()
+
+
+def _looked_at(told: Sequence[Finding], found: Sequence[Contrast]) -> Iterator[str]:
+    """Yield among how many comparisons the findings were found: some differ by chance alone."""
+    tried = sum(one.low is not None for one in found)
+    if told and tried > 1:
+        yield (f"Found among {tried} comparisons. Each interval is of 95 % by itself: where "
+               "nothing changes, about one in twenty would be told all the same.")  # fmt: skip
 
 
 def unlike_limits(cells: Sequence[Cell], limits: Sequence[Row]) -> Iterator[str]:

@@ -117,6 +117,21 @@ def test_measured_rows_whose_joules_are_in_doubt_are_in_no_finding(
     assert len(page.points) == 3
 
 
+def test_it_is_said_among_how_many_comparisons_a_finding_was_found(
+    empty: Store, make: Make
+) -> None:
+    def tried(page: Page) -> list[str]:
+        return [text for text in page.said("p") if text.startswith("Found among")]
+
+    boards = [replace(VLLM, board=board) for board in ("h100-sxm-80gb", "l4", "rtx-a6000")]
+    rows = [row(spec, joules) for spec, joules in zip(boards, (100.0, 200.0, 101.0), strict=True)]
+    insert(empty, "two", rows[:2])
+    assert tried(Page(make())) == []
+    insert(empty, "third", rows[2:])
+    (said,) = tried(Page(make()))
+    assert said.startswith("Found among 2 comparisons.")
+
+
 def limits_told(page: Page) -> list[str]:
     return [text for text in page.said("p") if text.startswith("Rows of")]
 
