@@ -301,6 +301,20 @@ def test_the_command_answers_with_the_optimum_and_writes_the_grid(tmp_path: Path
     assert "**" in shown
 
 
+def test_the_grid_calls_set_ups_as_the_answer_does(tmp_path: Path, capsys) -> None:
+    eager, graphs = ({"options": json.dumps({"enforce_eager": on})} for on in (True, False))
+    both = [{**one, **setting} for setting in (eager, graphs) for one in records(noisy(6))]
+    rows, grid = written(tmp_path / "rows.csv", both), tmp_path / "grid.csv"
+    told = ["analyze", "sweet-spot", "--rows", str(rows), "--draws", "100", "--grid", str(grid)]
+    assert main([*told, "--json"]) == 0
+    spots = json.loads(capsys.readouterr().out)["spots"]
+    with grid.open(encoding="utf-8") as stream:
+        cells = list(csv.DictReader(stream))
+    assert {f"{cell['set_up']}, batch {cell['batch_size']}" for cell in cells} == {
+        spot["label"] for spot in spots
+    }
+
+
 def test_a_heat_map_is_drawn_of_every_batch(tmp_path: Path, capsys) -> None:
     both = [*records(noisy(6)), *records(noisy(7), batch_size=64)]
     rows, folder = written(tmp_path / "rows.csv", both), tmp_path / "made" / "figures"

@@ -68,9 +68,10 @@ FEWEST_DRAWS, MOST_DRAWS = 100, 100_000
 
 def _grid(found: SweetSpots) -> Iterator[tuple[object, ...]]:
     for spot in found.spots:
+        named = spot.label.rpartition(", batch ")[0]
         for cell in spot.cells:
-            yield (spot.setup.label, spot.batch_size, cell.input_tokens, cell.output_tokens,
-                   cell.rows, cell.energy_j, cell.fitted_energy_j, cell.joules_per_output_token,
+            yield (named, spot.batch_size, cell.input_tokens, cell.output_tokens, cell.rows,
+                   cell.energy_j, cell.fitted_energy_j, cell.joules_per_output_token,
                    cell.joules_per_total_token)  # fmt: skip
 
 
