@@ -168,6 +168,8 @@ def _search_path(folder: str) -> str:
     path = Path(folder).expanduser().resolve()
     if not path.is_dir():
         raise ConfigError(f"--conf {folder}: no such folder")
+    if odd := "".join(letter for letter in ",'\"]" if letter in str(path)):
+        raise ConfigError(f"--conf {path}: a path with {odd} cannot be searched; rename the folder")
     return f"{SEARCH_PATH}=['file://{path}']"
 
 

@@ -6,7 +6,7 @@ become ConfigError here. Starts nothing and asks nobody: bad input is answered f
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from campaign.configuration.overrides import CONF, Overrides, folders, parse, refuse
@@ -16,6 +16,8 @@ from campaign.configuration.tree import Tree, leaves, put
 from campaign.configuration.unions import compose_each
 from campaign.configuration.validate import validate
 from db.errors import ConfigError
+
+NO_MAPPING = "holds no `KEY: VALUE`"
 
 
 def load(overrides: Sequence[str]) -> Settings:
@@ -40,7 +42,7 @@ def _compose(given: Overrides, conf: Sequence[Path]) -> Tree:
     """Return the composed configuration; of several grids, the union of their blocks."""
 
     def composed(words: Sequence[str]) -> Tree:
-        tree = _composed(given, words)
+        tree = _composed(given, words, conf)
         chosen = _chosen(given, conf)
         for key in chosen.keys() - given.keys:
             put(tree, key, chosen[key])
@@ -50,7 +52,7 @@ def _compose(given: Overrides, conf: Sequence[Path]) -> Tree:
     return compose_each(given.hydra, grids, composed) if len(grids) > 1 else composed(given.hydra)
 
 
-def _composed(given: Overrides, words: Sequence[str]) -> Tree:
+def _composed(given: Overrides, words: Sequence[str], conf: Sequence[Path]) -> Tree:
     """Return what Hydra composes as plain mappings, lists and scalars."""
     from hydra import compose, initialize_config_dir
     from hydra.errors import HydraException
@@ -64,9 +66,11 @@ def _composed(given: Overrides, words: Sequence[str]) -> Tree:
         tree = OmegaConf.to_container(composed, resolve=True)
     except (HydraException, OmegaConfBaseException, YAMLError) as error:
         raise ConfigError(_explained(given, error)) from error
+    except (OSError, UnicodeDecodeError, RecursionError) as error:
+        raise ConfigError(_unreadable(_files(given, conf), error)) from error
     assert isinstance(tree, dict)  # noqa: S101 - the root of a configuration is a mapping
     if "grid" in tree:  # where Hydra puts the content of a file that does not say where
-        named = next((w.lstrip("+") for w in words if w.startswith("+grid=")), "grid")
+        named = next((w[1:].replace("'", "") for w in words if w.startswith("+grid=")), "grid")
         raise ConfigError(f"{named}: the first line of a grid's file must be: # @package _global_")
     return {str(key): value for key, value in tree.items()}
 
@@ -90,23 +94,46 @@ def _explained(given: Overrides, error: Exception) -> str:
     return f"configuration: {message[:300]}"
 
 
+def _files(given: Overrides, conf: Sequence[Path]) -> Iterator[tuple[str, Path]]:
+    """Yield the group and the file of every option that the command line chooses."""
+    for group, names in given.choices.items():
+        for name in names:
+            files = (folder / group / f"{name}.yaml" for folder in conf)
+            yield group, next(f for f in files if f.is_file())
+
+
+def _unreadable(files: Iterable[tuple[str, Path]], error: Exception) -> str:
+    """Return one line for an error of reading, naming the chosen file it is in."""
+    import yaml
+
+    for _, file in files:
+        try:
+            content = yaml.safe_load(file.read_text(encoding="utf-8"))
+        except (OSError, UnicodeDecodeError, RecursionError, yaml.YAMLError) as why:
+            return f"{file}: cannot be read: {why}"
+        if content is not None and not isinstance(content, dict):
+            return f"{file}: {NO_MAPPING}"
+    if isinstance(error, RecursionError):
+        return "configuration: a list or mapping holds itself (an anchor `&` inside its own value)"
+    return f"configuration: {error}"
+
+
 def _chosen(given: Overrides, conf: Sequence[Path]) -> dict[str, object]:
     """Return the values of the groups chosen on the command line: they win over a grid's own."""
     import yaml
 
     values: dict[str, object] = {}
     meters: list[object] = []
-    for group, names in given.choices.items():
+    for group, found in _files(given, conf):
         if group == "grid":
             continue
-        for name in names:
-            files = (folder / group / f"{name}.yaml" for folder in conf)
-            found = next(f for f in files if f.is_file())
-            content = yaml.safe_load(found.read_text(encoding="utf-8")) or {}
-            content.pop("defaults", None)
-            values |= dict(leaves(content, f"{group}."))
-            listed = content.get("names", []) if group == "meter" else []
-            meters += listed if isinstance(listed, list) else [listed]
+        content = yaml.safe_load(found.read_text(encoding="utf-8")) or {}
+        if not isinstance(content, dict):
+            raise ConfigError(f"{found}: {NO_MAPPING}")
+        content.pop("defaults", None)
+        values |= dict(leaves(content, f"{group}."))
+        listed = content.get("names", []) if group == "meter" else []
+        meters += listed if isinstance(listed, list) else [listed]
     if "engine" in given.choices:
         values = {k: v for k, v in values.items() if not k.startswith("engine.options.")}
         values["engine.backend"] = list(given.choices["engine"])

@@ -129,7 +129,8 @@ def parse(arguments: Sequence[str]) -> Overrides:
             problems += _check_choice(key, value, conf)
             problems += [f"{key}: given twice; keep one"] if key in choices else []
             choices[key] = _names(value)
-            hydra.append(f"+{key}={value}" if key == "grid" else f"{key}={value}")
+            chosen = written(choices[key], listed=value.startswith("["))
+            hydra.append(f"+{key}={chosen}" if key == "grid" else f"{key}={chosen}")
         else:
             problems += _check_key(key)
             problems += [f"{key}: given twice; keep one"] if key in keys else []
@@ -150,6 +151,12 @@ def refuse(given: Overrides) -> None:
     """Raise ConfigError with a line per problem, if there are any."""
     if given.problems:
         raise ConfigError("\n".join(given.problems))
+
+
+def written(names: Sequence[str], *, listed: bool = False) -> str:
+    """Return names of options as the composition reads them: in quotes, `2026` and `on` too."""
+    quoted = ["'{}'".format(name.replace("'", "\\'")) for name in names]
+    return f"[{','.join(quoted)}]" if listed else quoted[0]
 
 
 def _names(value: str) -> tuple[str, ...]:

@@ -12,6 +12,7 @@ from collections.abc import Callable, Collection, Mapping
 from copy import deepcopy
 from itertools import combinations
 
+from campaign.configuration.overrides import written
 from campaign.configuration.reader import nearest
 from campaign.configuration.redaction import redact
 from campaign.configuration.tree import Tree, leaves, put, value_at
@@ -139,5 +140,5 @@ def compose_each(overrides: Collection[str], names: Collection[str], compose: Co
     """Return the union of the grids that an override names, `overrides` holding it."""
     rest = [o for o in overrides if not o.startswith(("+grid=", "~blocks."))]
     removed = {o.removeprefix("~blocks.") for o in overrides if o.startswith("~blocks.")}
-    grids = {name: compose([f"+grid={name}", *rest]) for name in names}
+    grids = {name: compose([f"+grid={written([name])}", *rest]) for name in names}
     return united(compose(rest), grids, removed)

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 
 from campaign.configuration import sections
 from campaign.configuration.axes import read_blocks
-from campaign.configuration.overrides import ROOT, SECTIONS
+from campaign.configuration.overrides import GROUPS, ROOT, SECTIONS
 from campaign.configuration.reader import UNKNOWN, Reader
 from campaign.configuration.sections import SIMULATED
 from campaign.configuration.settings import Axes, ClusterSettings, Settings
@@ -31,6 +31,7 @@ def validate(
     gives a value itself. Raises ConfigError with a line per problem.
     """
     read = Reader(tree)
+    _check_options(read)
     read.keys("", (*ROOT, *SECTIONS))
     for section, names in SECTIONS.items():
         read.keys(section, names)
@@ -59,6 +60,17 @@ def validate(
     if points > MAX_POINTS:
         raise ConfigError(f"the grid has {points} points, more than {MAX_POINTS}; narrow an axis")
     return settings
+
+
+def _check_options(read: Reader) -> None:
+    """Refuse the name of an option where its keys belong: each of them would be missing."""
+    for group in SECTIONS:
+        value = read.at(group)
+        if group in GROUPS and isinstance(value, str):
+            fix = f"choose an option in the file's `defaults: [override /{group}: {value}]`"
+            read.note(group, f"{value!r} is no KEY: VALUE; {fix}")
+    if read.problems:
+        raise ConfigError("\n".join(read.problems))
 
 
 def _campaign(read: Reader) -> str:

@@ -5,6 +5,7 @@ Most of it is given to the entry point in this process, as a process of its own 
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -192,6 +193,57 @@ def test_a_broken_grid_file_is_one_line(tmp_path: Path) -> None:
     assert result.returncode == 2
     (line,) = result.stderr.splitlines()
     assert "broken.yaml" in line
+
+
+HEAD = "# @package _global_\n"
+FILES = [
+    ("grid", "latin", HEAD + "owner: Zo\xeb\n", "latin.yaml: cannot be read: 'utf-8' codec can't"),
+    ("grid", "itself", HEAD + "workload: {batch_size: &a [*a]}\n", "a list or mapping holds itse"),
+    ("grid", "word", "3\n", "word.yaml: holds no `KEY: VALUE`"),
+    ("protocol", "list", "- 3\n", "list.yaml: holds no `KEY: VALUE`"),
+    ("grid", "option", HEAD + "protocol: quick\n",
+     "choose an option in the file's `defaults: [override /protocol: quick]`"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("group", "name", "content", "says"), FILES, ids=lambda v: v[:8])
+def test_a_file_of_ones_own_that_cannot_be_used_is_one_line(
+    group: str, name: str, content: str, says: str, tmp_path: Path, said: Said
+) -> None:
+    (tmp_path / group).mkdir()
+    (tmp_path / group / f"{name}.yaml").write_text(content, encoding="latin-1")
+    result = said("plan", "--conf", str(tmp_path), f"{'+' * (group == 'grid')}{group}={name}")
+    assert result.returncode == 2
+    (line,) = result.stderr.splitlines()
+    assert says in line
+
+
+@pytest.mark.parametrize("name", ["2026", "1e3", "nan", "true", "null", "été", "it's"])
+def test_a_grid_may_be_called_by_what_reads_as_a_number_or_a_flag(
+    name: str, tmp_path: Path, said: Said
+) -> None:
+    (tmp_path / "grid").mkdir()
+    (tmp_path / "grid" / f"{name}.yaml").write_text(f"{HEAD}model: gpt2\n")
+    for asked in (name, f"[{name},smoke]"):
+        words = ("plan", "--json", "--conf", str(tmp_path), f"+grid={asked}", "protocol=quick")
+        assert said(*words, "campaign=mine").returncode == 0
+
+
+def test_an_option_is_chosen_in_the_defaults_of_a_grid(tmp_path: Path, said: Said) -> None:
+    (tmp_path / "grid").mkdir()
+    defaults = "defaults: [override /protocol: quick, override /engine: transformers]\n"
+    (tmp_path / "grid" / "mine.yaml").write_text(f"{HEAD}{defaults}")
+    plan = json.loads(said("plan", "--json", "--conf", str(tmp_path), "+grid=mine").stdout)
+    assert (plan["protocol"], plan["backends"]) == ("quick", ["transformers"])
+
+
+def test_a_folder_whose_path_the_composition_cannot_read_is_refused(
+    tmp_path: Path, said: Said
+) -> None:
+    (tmp_path / "a,b").mkdir()
+    result = said("plan", "--conf", str(tmp_path / "a,b"))
+    assert (result.returncode, result.stderr.count("\n")) == (2, 1)
+    assert "a path with , cannot be searched; rename the folder" in result.stderr
 
 
 def test_our_files_are_read_as_utf8_whatever_the_locale(tmp_path: Path) -> None:
