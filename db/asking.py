@@ -173,6 +173,8 @@ def _prepared(raw: psycopg.Connection[Any], asking: Question) -> tuple[str, ...]
                    server.describe_prepared(b"")):  # fmt: skip
         if result.status != psycopg.pq.ExecStatus.COMMAND_OK:
             raise psycopg.errors.error_from_result(result)
+    if result.nparams:
+        raise ConfigError("query: $1 stands for a value that nothing gives; write the value itself")
     names = [(result.fname(n) or b"").decode() for n in range(result.nfields)]
     if not names:
         raise ConfigError(f"{asking.name or 'query'}: this gives no rows; ask with select")

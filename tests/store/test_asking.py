@@ -248,6 +248,7 @@ def test_a_question_does_not_wait_for_a_lock(store: Filled) -> None:
         ("-- nothing", "gives no rows"),
         ("select '100%' like '%d', %s", r"syntax error at or near \"%\""),
         ("select 'infinity'::timestamptz", "timestamp too large"),
+        ("select $1", r"^query: \$1 stands for a value that nothing gives; write"),
     ],
 )
 def test_a_mistake_is_one_line_with_its_place(sql: str, words: str, store: Filled) -> None:
