@@ -61,6 +61,8 @@ PLAIN = (*RUNNERS, "instrument")
 #: Verbs whose words are all configuration: a misspelling is answered before their imports.
 CONFIGURED = ("plan", "run", "prefetch")
 INTERRUPTED = 130
+#: What Python says where a path begins with ~, of a user without HOME and without an account.
+NO_HOME = "Could not determine home directory."
 OVERRIDES = "key=value of the configuration, +grid=NAME, group=option; a list is an axis"
 
 
@@ -97,6 +99,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the reader left
         return 0
+    except RuntimeError as error:
+        if str(error) != NO_HOME:
+            raise
+        return _fail(f"a path begins with ~, and user id {os.getuid()} has no home folder: set "
+                     "HOME, or write the path in full", ConfigError.exit_code)  # fmt: skip
     except UnicodeEncodeError as error:
         letters = ascii(error.object[error.start : error.end])
         message = f"{letters} cannot be read or written as {error.encoding}: set LC_ALL=C.UTF-8"

@@ -32,11 +32,19 @@ def default_folder() -> Path:
     if os.geteuid() == 0:
         return Path("/var/lib/campaign")
     data = Path(os.environ.get("XDG_DATA_HOME", ""))
-    return (data if data.is_absolute() else Path.home() / ".local" / "share") / "campaign"
+    if data.is_absolute():
+        return data / "campaign"
+    try:
+        return Path.home() / ".local" / "share" / "campaign"
+    except RuntimeError as error:
+        raise ConfigError(
+            f"user id {os.geteuid()} has no home folder (no HOME, and no account here): set "
+            "CAMPAIGN_HOME to a folder of its own"
+        ) from error
 
 
-def make_store(folder: Path, account: Account) -> None:
-    """Make the store's folder, 0700 for its user, and its missing parents, 0755."""
+def require_entry(folder: Path, account: Account) -> None:
+    """Raise ConfigError if the user who runs Postgres cannot reach a folder, made or to be."""
     existing = next(part for part in (folder, *folder.parents) if part.exists())
     barrier = account.barrier(existing)
     if barrier is not None:
@@ -45,6 +53,11 @@ def make_store(folder: Path, account: Account) -> None:
             "set CAMPAIGN_HOME to a folder that others may enter (such as /var/lib/campaign), "
             f"or allow it with `chmod o+x {barrier}`"
         )
+
+
+def make_store(folder: Path, account: Account) -> None:
+    """Make the store's folder, 0700 for its user, and its missing parents, 0755."""
+    require_entry(folder, account)
     if folder.exists():
         return
     for parent in reversed(folder.parents):

@@ -102,6 +102,11 @@ def account_for(folder: Path) -> Account:
             f"the store in {folder} belongs to OS user {_name(owner)}, you are {_name(uid)}: "
             "run as that user, or set CAMPAIGN_HOME to a folder of your own"
         )
+    if _name(uid) == str(uid):
+        raise ConfigError(
+            f"Postgres does not run as user id {uid}, which has no account here: add one to "
+            "/etc/passwd, run a container as a user of its image, or name a server with store.url"
+        )
     return Account(name=_name(uid), uid=uid, gid=os.getegid(), switch=False)
 
 

@@ -6,6 +6,7 @@ Notes every problem and raises once. Knows nothing of files, Hydra or the catalo
 from __future__ import annotations
 
 import getpass
+import os
 import re
 from collections.abc import Mapping
 
@@ -41,7 +42,7 @@ def validate(
     _check_goodput(read, blocks)
     settings = Settings(
         campaign=_campaign(read),
-        owner=read.optional_text("owner", read.at("owner")) or getpass.getuser(),
+        owner=read.optional_text("owner", read.at("owner")) or _login(),
         blocks=blocks,
         protocol=sections.protocol(read, given),
         store=sections.store(read),
@@ -71,6 +72,14 @@ def _check_options(read: Reader) -> None:
             read.note(group, f"{value!r} is no KEY: VALUE; {fix}")
     if read.problems:
         raise ConfigError("\n".join(read.problems))
+
+
+def _login() -> str:
+    """Return who this is: the login, or the number of a user who has no account here."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # a container that runs as any user
+        return f"uid-{os.getuid()}"
 
 
 def _campaign(read: Reader) -> str:

@@ -23,7 +23,8 @@ from campaign.tabular import say, write_json
 from db.dumping import about, programs
 from db.embedded import default_folder
 from db.embedded_life import Answer, answer
-from db.embedded_place import wheel_install
+from db.embedded_place import require_entry, wheel_install
+from db.embedded_user import account_for
 from db.errors import CampaignError, ConfigError, Infeasible
 from db.place import Place
 from db.store import known_as
@@ -158,6 +159,7 @@ def look_at_store(where: Place) -> Finding:
 
 def _new_store(where: Place) -> Finding:
     """Return whether an embedded store could be made."""
+    folder = where.embedded_folder.expanduser()
     try:
         wheel_install()
     except ConfigError as error:
@@ -170,6 +172,10 @@ def _new_store(where: Place) -> Finding:
             detail=f"none yet, and {there} is no folder to write in",
             fix="set CAMPAIGN_HOME to a folder you may write, on a local disk",
         )
+    try:
+        require_entry(folder, account_for(folder))
+    except ConfigError as error:
+        return _no_store(error)
     detail = f"none yet; the first run makes it in {where.embedded_folder}"
     return Finding(subject="store", ok=True, detail=detail)
 
@@ -197,8 +203,15 @@ def look_at_disk(where: Place) -> Iterator[Finding]:
     if where.url is None:
         places.insert(0, ("store", where.embedded_folder.expanduser(), STORE_BYTES))
     for name, folder, wanted in places:
-        there = next(path for path in (folder, *folder.absolute().parents) if path.exists())
-        free = shutil.disk_usage(there).free
+        try:
+            there = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+            free = shutil.disk_usage(there).free
+        except PermissionError as error:
+            yield Finding(
+                subject=f"disk of the {name}", ok=False, detail=f"{folder}: {error.strerror}",
+                fix="set CAMPAIGN_HOME to a folder you may write, on a local disk",
+            )  # fmt: skip
+            continue
         yield Finding(
             subject=f"disk of the {name}",
             ok=free >= wanted,

@@ -32,6 +32,8 @@ from db.errors import ConfigError, StoreUnavailable
 ROOT = Path(__file__).parents[2]
 DEADLINE_S = 60.0
 
+#: A user id that no account has.
+NOBODYS = 54321
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root may become another OS user")
 linux = pytest.mark.skipif(sys.platform != "linux", reason="needs prctl and /proc")
 pytestmark = pytest.mark.store
@@ -591,6 +593,20 @@ def test_the_default_folder_follows_the_environment(monkeypatch: pytest.MonkeyPa
     assert default_folder() == Path("/data/campaign")
     monkeypatch.setenv("XDG_DATA_HOME", "relative")
     assert default_folder() == Path.home() / ".local" / "share" / "campaign"
+
+
+def test_a_user_without_an_account_is_told_what_to_set(
+    place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As containers run them: a number without a name, without HOME."""
+    for variable in ("CAMPAIGN_HOME", "XDG_DATA_HOME", "HOME"):
+        monkeypatch.delenv(variable, raising=False)
+    monkeypatch.setattr(os, "geteuid", lambda: NOBODYS)
+    monkeypatch.setattr(os, "getuid", lambda: NOBODYS)
+    with pytest.raises(ConfigError, match=f"user id {NOBODYS} has no home folder .* CAMPAIGN_HOME"):
+        default_folder()
+    with pytest.raises(ConfigError, match=f"user id {NOBODYS}, which has no account here: add one"):
+        account_for(place / "store")
 
 
 # ---- broken data ----------------------------------------------------------------------------

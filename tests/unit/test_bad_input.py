@@ -229,6 +229,20 @@ def test_a_grid_may_be_called_by_what_reads_as_a_number_or_a_flag(
         assert said(*words, "campaign=mine").returncode == 0
 
 
+def test_a_user_without_an_account_plans_and_is_told_of_a_home_that_there_is_not(
+    monkeypatch: pytest.MonkeyPatch, said: Said
+) -> None:
+    """As containers run them: a number without a name, without HOME."""
+    for variable in ("HOME", "LOGNAME", "USER", "LNAME", "USERNAME"):
+        monkeypatch.delenv(variable, raising=False)
+    monkeypatch.setattr(os, "getuid", lambda: 54321)
+    plan = said("plan", "--config", "+grid=smoke")
+    assert plan.returncode == 0
+    away = said("import", "~/rows.csv", "--source", "lab")
+    assert (away.returncode, away.stderr.count("\n")) == (2, 1)
+    assert "user id 54321 has no home folder: set HOME" in away.stderr
+
+
 def test_an_option_is_chosen_in_the_defaults_of_a_grid(tmp_path: Path, said: Said) -> None:
     (tmp_path / "grid").mkdir()
     defaults = "defaults: [override /protocol: quick, override /engine: transformers]\n"

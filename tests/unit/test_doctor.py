@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -65,11 +67,36 @@ def test_people_read_one_line_a_finding_on_stderr(capsys: Printed) -> None:
     assert "can be measured here" in lines[-1]
 
 
-def test_a_store_that_is_not_there_is_not_made(tmp_path: Path, capsys: Printed) -> None:
-    found = findings(capsys, f"store.path={tmp_path / 'store'}")
+def test_a_store_that_is_not_there_is_not_made(public_tmp: Path, capsys: Printed) -> None:
+    found = findings(capsys, f"store.path={public_tmp / 'store'}")
     assert found["store"]["ok"] is True
     assert "the first run makes it" in str(found["store"]["detail"])
-    assert list(tmp_path.iterdir()) == []
+    assert list(public_tmp.iterdir()) == []
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="Postgres runs as another user for root alone")
+def test_a_folder_that_postgres_could_not_enter_is_a_finding(
+    public_tmp: Path, capsys: Printed
+) -> None:
+    (public_tmp / "closed").mkdir(mode=0o700)
+    found = findings(capsys, f"store.path={public_tmp / 'closed' / 'store'}")
+    assert found["store"]["ok"] is False
+    assert "cannot enter" in str(found["store"]["detail"])
+    assert "chmod o+x" in str(found["store"]["fix"])
+
+
+def test_a_folder_that_cannot_be_looked_into_is_a_finding(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(doctor.shutil, "disk_usage", _denied)
+    for found in doctor.look_at_disk(Place(folder=str(tmp_path / "store"))):
+        assert found.ok is False
+        assert found.detail.endswith("Permission denied")
+        assert found.fix is not None
+
+
+def _denied(_: object) -> None:
+    raise PermissionError(errno.EACCES, "Permission denied")
 
 
 def test_a_folder_that_cannot_be_written_is_a_finding(tmp_path: Path, capsys: Printed) -> None:

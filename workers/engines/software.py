@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import enum
+import os
 import platform
 import re
 from collections.abc import Collection, Mapping
 from dataclasses import fields, is_dataclass
 from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
 
 _DEEPEST = 8
 #: An object's address in its text differs in every process.
@@ -34,7 +34,9 @@ def configuration(
     `replace` maps texts that must not be told (folders) to what stands for them; the fields
     named in `leave_out`, those of a process rather than a configuration, are dropped.
     """
-    told = _plain(value, dict(replace) | {str(Path.home()): "~"}, frozenset(leave_out), 0)
+    home = os.path.expanduser("~")  # noqa: PTH111 - stays what it is for a user without one
+    hidden = dict(replace) | ({} if home in ("~", "/") else {home: "~"})
+    told = _plain(value, hidden, frozenset(leave_out), 0)
     return told if isinstance(told, dict) else {"configuration": told}
 
 
