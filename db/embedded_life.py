@@ -14,7 +14,7 @@ import psutil
 import psycopg
 from psycopg import conninfo, pq
 
-from db.embedded_data import DATABASE, OWNER, passfile
+from db.embedded_data import DATABASE, OWNER, failure, passfile
 from db.errors import ConfigError, StoreUnavailable
 
 PORT = 5432  # names the socket; nothing listens on it
@@ -52,6 +52,8 @@ def greet(store: Path) -> None:
         said = str(error).strip().splitlines()[-1]
         if "too many clients" in said or "connection slots" in said:
             return
+        if "No space left" in said:
+            raise failure(store, said, "cannot be opened") from None
         if "password" in said:
             raise ConfigError(
                 f"the server in {store} does not accept the password in {passfile(store)}: put "
