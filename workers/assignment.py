@@ -17,10 +17,11 @@ from workers.rig import RigPlan
 class Assignment:
     """Everything a session needs to know; travels to the actor.
 
-    `idle_s` is the length of the idle windows, `task_deadline_s` bounds an attempt, `lock_wait_s`
-    how long to wait for the board, `empty_wait_s` for others to leave it, `transcript` the file
-    that gets what the process prints, `spool` the folder of what the store does not take, None
-    keeps nothing. `deadline` is when the session must be gone.
+    `idle_s` is the length of the idle windows, `task_deadline_s` bounds a load, and an attempt that
+    is not estimated to take longer, `lock_wait_s` how long to wait for the board, `empty_wait_s`
+    for others to leave it, `transcript` the file that gets what the process prints, `spool` the
+    folder of what the store does not take, None keeps nothing. `deadline` is when the session must
+    be gone.
     """
 
     session_id: uuid.UUID

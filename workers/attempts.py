@@ -19,6 +19,7 @@ from db.errors import InvalidMeasurement, LeaseLost, RowRefused, StoreUnavailabl
 from db.leases import Claim, Leases, Wanted
 from db.records import Outcome
 from db.store import refusals
+from workers.allowance import Allowance
 from workers.deadline import Timekeeper
 from workers.heart import Heart, Watch
 from workers.killpoints import reach
@@ -35,7 +36,7 @@ SLACK_S = 60.0
 
 @dataclass(slots=True, kw_only=True)
 class Attempts:
-    """The attempts of one session on its rig, of one replicate; `deadline_s` bounds each.
+    """The attempts of one session on its rig, of one replicate; `allowance` bounds each.
 
     None is claimed once `stopped` is set, or a fault may have left the engine `broken`. `heart`
     beats for them. `store` is how people know the store, `spool` keeps what cannot be written, None
@@ -50,7 +51,7 @@ class Attempts:
     engine_id: int
     session_id: uuid.UUID
     stopped: threading.Event
-    deadline_s: float
+    allowance: Allowance
     transcript: str | None
     store: str
     spool: Spool | None
@@ -72,10 +73,11 @@ class Attempts:
             self.leases.release([self.session_id])
             return None
         self._replicate = claim.replicate
-        self.allow(self.deadline_s + SLACK_S)
+        deadline_s = self.allowance.seconds(claim)
+        self.allow(deadline_s + SLACK_S)
         reach("claimed")
         begun = self._begun(claim)
-        with self.heart.beating(begun) as watch:
+        with self.heart.beating(begun, deadline_s) as watch:
             try:
                 ended = self._measured(claim, begun, watch)
             except LeaseLost as error:

@@ -27,8 +27,8 @@ from pathlib import Path
 POLL_S = 0.5
 #: What it says of a session that is late.
 LATE = (
-    "ended by its guard: it took longer than store.task_deadline_s for a task, for fetching "
-    "weights or for a load, and did not end itself"
+    "ended by its guard: it took longer than it may (store.task_deadline_s) for a task, for "
+    "fetching weights or for a load, and did not end itself"
 )
 #: Deadlines that are no further apart are one.
 NEAR_S = 1.0

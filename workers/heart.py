@@ -37,6 +37,7 @@ class Watch:
         """Begin the attempt that `attempt` names; `deadline_s` bounds it."""
         self.lost = threading.Event()
         self.attempt = attempt
+        self.deadline_s = deadline_s
         self._ends_s = time.monotonic() + deadline_s
 
     def check(self) -> None:
@@ -60,10 +61,9 @@ class Heart:
     One thread for all of them: to start one for each would hold up each.
     """
 
-    def __init__(self, leases: Leases, deadline_s: float, spool: Spool | None = None) -> None:
-        """Prepare the thread; `deadline_s` bounds each attempt."""
+    def __init__(self, leases: Leases, spool: Spool | None = None) -> None:
+        """Prepare the thread; nobody has an attempt yet."""
         self._leases = leases.hasty()
-        self._deadline_s = deadline_s
         self._spool = spool
         self._watch: Watch | None = None
         self._stopped = threading.Event()
@@ -85,9 +85,9 @@ class Heart:
         self._thread.join(timeout=LAST_BEAT_S)
 
     @contextmanager
-    def beating(self, attempt: Ended) -> Iterator[Watch]:
-        """Beat for an attempt while the block runs."""
-        watch = self._watch = Watch(attempt, self._deadline_s)
+    def beating(self, attempt: Ended, deadline_s: float) -> Iterator[Watch]:
+        """Beat for an attempt, which `deadline_s` bounds, while the block runs."""
+        watch = self._watch = Watch(attempt, deadline_s)
         try:
             yield watch
         finally:
@@ -100,7 +100,7 @@ class Heart:
             if watch is None or watch.lost.is_set():
                 continue
             if watch.over:
-                self._end(watch.attempt)
+                self._end(watch)
                 return
             try:
                 self._leases.beat(watch.attempt.lease_id)
@@ -111,13 +111,13 @@ class Heart:
             except Exception as error:  # noqa: BLE001 - a defect: the deadline is still to be kept
                 log.warning("beat_failed task=%s %r", watch.attempt.key, error)
 
-    def _end(self, attempt: Ended) -> None:
+    def _end(self, watch: Watch) -> None:
         """Close the attempt as a fault, in the spool if need be, and end the process group."""
-        message = "the attempt outlived its deadline; the engine was killed"
+        message = f"the attempt outlived its {watch.deadline_s:g} s; the engine was killed"
         try:
-            self._close(replace(attempt, kind="deadline", error=message))
+            self._close(replace(watch.attempt, kind="deadline", error=message))
         except Exception as error:  # noqa: BLE001 - whoever reaps the lease counts a loss
-            log.error("deadline task=%s not_spooled %r", attempt.key, error)  # noqa: TRY400
+            log.error("deadline task=%s not_spooled %r", watch.attempt.key, error)  # noqa: TRY400
         finally:
             os.killpg(os.getpgrp(), signal.SIGKILL)
 

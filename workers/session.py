@@ -24,6 +24,7 @@ from db.readings import Window, WindowKind
 from db.records import Reality
 from db.results import close_session, describe_session, open_session, write_windows
 from db.store import Store
+from workers.allowance import Allowance
 from workers.assignment import Assignment, Ending, Report
 from workers.attempts import SLACK_S, Attempts
 from workers.boardlock import BoardLock
@@ -199,7 +200,7 @@ class Session:
         keeper = Timekeeper(job.deadline)
         if spool is not None:
             spool.deliver(leases, store.where)  # of other sessions on this host
-        heart = stack.enter_context(Heart(leases, job.task_deadline_s, spool))
+        heart = stack.enter_context(Heart(leases, spool))
         attempts = Attempts(
             leases=leases,
             heart=heart,
@@ -208,7 +209,7 @@ class Session:
             engine_id=job.engine_id,
             session_id=job.session_id,
             stopped=self._stop,
-            deadline_s=job.task_deadline_s,
+            allowance=Allowance(job.engine, job.rig.board, job.task_deadline_s),
             transcript=job.transcript,
             store=store.where,
             spool=spool,

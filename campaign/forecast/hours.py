@@ -7,20 +7,15 @@ Engines and workloads that cost the same are worked out once.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
-from math import ceil
 
-from db.readings import PhaseMethod
 from db.records import Board, EngineSpec, MeasurementProtocol, ModelSpec, Task, Workload
-from workers.costs.calibration import Correction, corrected
-from workers.costs.cost import Cost, estimate, numbers_of
+from workers.costs.calibration import AS_COMPUTED, Correction
+from workers.costs.cost import numbers_of
 from workers.costs.roofline import weight_bytes
 from workers.costs.speculation import fewest, unknown
+from workers.effort import Effort, Unit, effort_of, unit_of
 from workers.shapes.shape import Shape, precision, shape_of
-from workers.workloads.lengths import FIXED, means
 
-#: A slice of the warm-up under load is this part of a window.
-SLICES = 5
 #: Windows of a session without work: board empty, model resident, and at the end.
 IDLE_WINDOWS = 3
 #: Seconds to start an engine, beside reading its weights, and what vLLM takes to compile and to
@@ -30,36 +25,6 @@ IDLE_WINDOWS = 3
 START_S, COMPILE_S = 30.0, 40.0
 #: Bytes of weights that are read and moved in a second. Assumption: one NVMe disk.
 LOAD_BYTES_S = 2e9
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Effort:
-    """Time on a board group, and the joules of all its boards; None where they are not known.
-
-    `at_most`: the text decides how long it takes, and these are what no text exceeds.
-    """
-
-    seconds: float
-    energy_j: float | None
-    at_most: bool = False
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Unit:
-    """One pass of a workload's requests: its seconds, those of its first batch and its prefills.
-
-    `power_w` is that of the whole group. `online` says that requests arrive by themselves, and
-    `endless` that they go on doing so: windows are cut from the load then. `at_most` is that of
-    the cost it rests on.
-    """
-
-    seconds: float
-    batch_s: float
-    prefill_s: float
-    power_w: float | None
-    online: bool
-    endless: bool
-    at_most: bool = False
 
 
 class Efforts:
@@ -77,7 +42,7 @@ class Efforts:
         self._kinds = kinds
         self._corrections = corrections or {}
         self._shapes: dict[int, Shape | None] = {}
-        self._units: dict[tuple[int, Workload], _Unit | None] = {}
+        self._units: dict[tuple[int, Workload], Unit | None] = {}
 
     def task(self, task: Task) -> Effort:
         """Return what a task takes: warm-up, windows, and those of a prefill-only run.
@@ -88,7 +53,7 @@ class Efforts:
         key = id(task.engine), task.workload
         if key not in self._units:
             self._units[key] = self._unit(task.engine, task.workload)
-        return _effort(task.protocol, self._units[key])
+        return effort_of(task.protocol, self._units[key])
 
     def load(self, engine: EngineSpec, protocol: MeasurementProtocol) -> Effort:
         """Return what a session takes beside its tasks: loading, and its idle windows."""
@@ -136,73 +101,9 @@ class Efforts:
             self._shapes[key] = shape_of(model.name, model.architecture)
         return self._shapes[key]
 
-    def _unit(self, engine: EngineSpec, work: Workload) -> _Unit | None:
+    def _unit(self, engine: EngineSpec, work: Workload) -> Unit | None:
         shape = self._shape(engine.model)
         if shape is None:
             return None
-        asked = engine, shape, self._board(engine), _typical(work)
-        known = estimate(*asked)
-        cost = known or estimate(*asked, at_most=True)
-        if cost is None:
-            return None
-        correction = self._corrections.get((engine.board, engine.backend))
-        unit = _unit(work, cost if correction is None else corrected(cost, correction))
-        return replace(unit, at_most=known is None)
-
-
-def _typical(work: Workload) -> Workload:
-    """Return a workload of the mean lengths, where its own are drawn."""
-    mean = means(work) if work.lengths != FIXED else None
-    if mean is None:
-        return work
-    inputs, outputs = (max(1, round(tokens)) for tokens in mean)
-    return replace(work, input_tokens=min(inputs, work.input_tokens),
-                   output_tokens=min(outputs, work.output_tokens))  # fmt: skip
-
-
-def _unit(work: Workload, cost: Cost) -> _Unit:
-    """Return the cost of all requests of a workload, in batches one after the other.
-
-    Under a rate of arrivals they take at least as long as they need to arrive.
-    """
-    batches = 1.0 if work.requests is None else work.requests / work.batch_size
-    if work.arrival == "static":
-        batches = float(ceil(batches))
-    busy_s = batches * cost.e2e_s
-    arriving_s = 0.0
-    if work.rate_rps is not None:
-        arriving_s = (work.requests or work.batch_size) / work.rate_rps
-    joules = None if cost.energy_j is None else batches * cost.energy_j
-    return _Unit(
-        seconds=max(busy_s, arriving_s),
-        batch_s=cost.e2e_s,
-        prefill_s=batches * cost.prefill.seconds,
-        power_w=None if joules is None or busy_s == 0 else joules / busy_s,
-        online=work.is_online,
-        endless=work.is_online and work.requests is None,
-    )
-
-
-def _effort(protocol: MeasurementProtocol, unit: _Unit | None) -> Effort:
-    """Return warm-up and windows of a task, of which as few as the protocol allows are counted."""
-    again = protocol.phases in (PhaseMethod.PREFILL_RUN, "both")
-    if unit is None:
-        windows = protocol.repeats * (2 if again else 1)
-        return Effort(seconds=windows * protocol.window_s, energy_j=None)
-    warm = min(protocol.warmup_max, protocol.warmup_agree)
-    if unit.endless:
-        warm_s = max(warm * protocol.window_s / SLICES, unit.batch_s)
-        seconds = warm_s + protocol.repeats * protocol.window_s
-    elif unit.online:
-        seconds = warm * unit.batch_s + protocol.repeats * unit.seconds
-    else:
-        seconds = warm * unit.batch_s + protocol.repeats * _filled_s(protocol, unit.seconds)
-        if again:
-            seconds += protocol.repeats * _filled_s(protocol, unit.prefill_s)
-    joules = None if unit.power_w is None else unit.power_w * seconds
-    return Effort(seconds=seconds, energy_j=joules, at_most=unit.at_most)
-
-
-def _filled_s(protocol: MeasurementProtocol, pass_s: float) -> float:
-    """Return the length of a window, which ends with the pass that fills it."""
-    return ceil(protocol.window_s / pass_s) * pass_s if pass_s > 0 else protocol.window_s
+        correction = self._corrections.get((engine.board, engine.backend), AS_COMPUTED)
+        return unit_of(engine, shape, self._board(engine), work, correction)

@@ -45,7 +45,6 @@ def describe(
         "boards": dict(Counter(task.engine.board for task in grid.tasks)),
         "here": dict(counts),
         **bill(settings, grid, left, counts, efforts),
-        **_longest(settings, left, efforts or Efforts(grid.boards)),
         "weights": sorted({str(e.model.weights) for e in engines.values()}),
         "weights_gb": round(weights_on_disk_bytes(grid.tasks) / 1e9, 3),
         "reality": str(settings.reality),
@@ -57,24 +56,6 @@ def describe(
         "unchecked": _unchecked(engines.values()),
         "exclusions": [_excluded(exclusion) for exclusion in grid.exclusions],
     }
-
-
-def _longest(settings: Settings, left: Sequence[Task], efforts: Efforts) -> dict[str, object]:
-    """Return how many tasks are estimated to outlive their deadline, and the longest of all."""
-    deadline_s = settings.store.task_deadline_s
-    waits = () if settings.reality is Reality.SIMULATED else left
-    seconds = [efforts.task(task).seconds for task in waits]
-    return {
-        "tasks_too_long": sum(one > deadline_s for one in seconds),
-        "longest_task_s": round(max(seconds), 1) if seconds else None,
-        "task_deadline_s": deadline_s,
-    }
-
-
-def too_long(longest_s: float, deadline_s: float) -> str:
-    """Return what happens to tasks beyond their deadline, and the fix."""
-    return (f"store.task_deadline_s={deadline_s:g}, when they are given up: the longest takes "
-            f"{longest_s:.0f} s; raise it, or leave them out")  # fmt: skip
 
 
 def excluded_points(exclusions: Sequence[Exclusion]) -> dict[str, int]:

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Iterable, Mapping, Sequence
 
 from campaign.forecast.calibrated import CALIBRATED, PARTLY, PHYSICS
-from campaign.forecast.outlook import Plan, too_long
+from campaign.forecast.outlook import Plan
 from campaign.tabular import count_of
 
 #: Names of a list that are printed before the rest is counted.
@@ -49,7 +49,6 @@ def _rows(plan: Plan) -> Iterable[tuple[str, str]]:
         yield "energy", _energy(plan)
         yield from _boards(plan)
         yield from _isolation(plan)
-        yield from _too_long(plan)
         yield from _unknown(plan, "unknown", "without_energy")
         yield from _unknown(plan, "at most", "at_most")
     yield "weights", f"{_listed(plan['weights'])}, {plan['weights_gb']:.4g} GB on disk"
@@ -114,14 +113,6 @@ def _isolation(plan: Plan) -> Iterable[tuple[str, str]]:
         yield "isolation", f"{alone}; cluster.isolation=gpu fills them, without CPU energy"
     else:
         yield "isolation", f"a node of its own for each session would idle {cost}, {nodes}"
-
-
-def _too_long(plan: Plan) -> Iterable[tuple[str, str]]:
-    """Yield what will be given up before it is done, every time that it is tried."""
-    count = int(str(plan["tasks_too_long"]))
-    if count:
-        longest_s, deadline_s = (float(str(plan[k])) for k in ("longest_task_s", "task_deadline_s"))
-        yield "too long", f"{count_of(count, 'task')} beyond {too_long(longest_s, deadline_s)}"
 
 
 def _unknown(plan: Plan, name: str, key: str) -> Iterable[tuple[str, str]]:

@@ -17,7 +17,7 @@ from campaign.cluster.roster import Roster
 from campaign.configuration.settings import BudgetSettings, Settings
 from campaign.forecast.calibrated import store_corrections
 from campaign.forecast.hours import Efforts
-from campaign.forecast.outlook import check_budget, describe, too_long
+from campaign.forecast.outlook import check_budget, describe
 from campaign.grids.commits import Commits, hub_models, resolve
 from campaign.grids.fit import require_runnable
 from campaign.grids.grid import Grid, expand
@@ -42,7 +42,7 @@ from db.grids import Enrolled, Expected, Recalled, recall, remember
 from db.leases import LeasePolicy, Leases
 from db.place import Place, opened
 from db.progress import progress
-from db.records import EngineSpec, Reality, Task
+from db.records import EngineSpec, Task
 from db.store import Store
 from workers.engines.registry import Limits
 
@@ -98,7 +98,6 @@ class Prepared:
         words = news(settings.campaign, states, grid.exclusions, self.commits.lost.values())
         if edit is not None and edit.words:
             words += f"; the grid was edited: {edit.words}"
-        words += beyond_deadline(settings, works)
         return _campaign(self.site, campaign_id, engines, words)
 
     def _loadable(self) -> tuple[Task, ...]:
@@ -221,14 +220,6 @@ def _enrolled(number: int, tasks: Sequence[Task], efforts: Efforts) -> Enrolled:
         context_tokens=max(w.input_tokens + w.output_tokens for w in workloads),
         batch_size=max(w.batch_size * w.beams for w in workloads),
     )
-
-
-def beyond_deadline(settings: Settings, works: Sequence[Expected]) -> str:
-    """Return the words on tasks that are estimated to outlive their deadline, if there are any."""
-    longest_s = max((work.seconds for work in works), default=0.0)
-    if settings.reality is Reality.SIMULATED or longest_s <= settings.store.task_deadline_s:
-        return ""
-    return f"; some tasks are beyond {too_long(longest_s, settings.store.task_deadline_s)}"
 
 
 def _expected(number: int, tasks: Iterable[Task], efforts: Efforts) -> Iterator[Expected]:

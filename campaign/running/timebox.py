@@ -15,6 +15,7 @@ from campaign.forecast.hours import Efforts
 from campaign.running.work import Work
 from db.records import EngineSpec, Task
 from workers.deadline import Deadline, moment, slurm_end
+from workers.effort import pace
 
 
 class Timebox:
@@ -50,11 +51,11 @@ class Timebox:
         if self.ends_at is None:
             return None
         engine = work.engine
-        efforts, pace = Efforts({work.rig.board.slug: work.rig.board}), _pace(engine)
+        efforts = Efforts({work.rig.board.slug: work.rig.board})
         return Deadline(
             ends_at=self.ends_at,
             margin_s=self._margin_s,
-            tasks_s={task.key: efforts.task(task).seconds * pace for task in tasks},
+            tasks_s={task.key: efforts.task(task).seconds * pace(engine) for task in tasks},
             slowness=self._slowness.get((engine.board, engine.backend), 1.0),
         )
 
@@ -69,7 +70,7 @@ class Timebox:
         """Return what a session takes before its first task, loading as loads here did."""
         engine = work.engine
         learned = self._loading.get((engine.board, engine.backend), 1.0) - 1.0
-        return (work.load_s + learned * Efforts({}).loading_s(engine)) * _pace(engine)
+        return (work.load_s + learned * Efforts({}).loading_s(engine)) * pace(engine)
 
     def learn(
         self, engine: EngineSpec, slowness: float | None, load_s: float | None = None
@@ -83,11 +84,3 @@ class Timebox:
             self._slowness[kind] = slowness
         if load_s is not None and engine.backend != "simulated":
             self._loading[kind] = load_s / Efforts({}).loading_s(engine)
-
-
-def _pace(engine: EngineSpec) -> float:
-    """Return the real seconds of an estimated one: simulated boards wait as they are told."""
-    if engine.backend != "simulated":
-        return 1.0
-    pace = engine.options.get("pace", 0.0)
-    return float(pace) if isinstance(pace, int | float) else 0.0

@@ -285,3 +285,12 @@ def test_a_task_that_kills_its_engine_fails_no_other(store):
     windows = "select s.error is null, count(w.id) from sessions s left join windows w"
     idle = f"{windows} on w.session_id = s.id and w.kind = 'idle_end' group by s.id order by 2"
     assert ask(store, idle) == [(False, 0)] * 3 + [(True, 1)]
+
+
+def test_a_task_that_is_estimated_to_take_longer_than_its_deadline_may(store, monkeypatch):
+    ended = []
+    monkeypatch.setattr("workers.heart.os.killpg", lambda *who: ended.append(who))
+    engine = options(pace=0.02)
+    policy = LeasePolicy(retry_delay_s=0.0, beat_s=0.02)
+    report = run(assignment(store, engine, policy=policy, task_deadline_s=0.1))
+    assert (report.outcomes, ended) == ({"ok": 3}, [])

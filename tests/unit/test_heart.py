@@ -71,7 +71,7 @@ def test_no_error_of_a_beat_ends_the_thread(caplog: pytest.LogCaptureFixture) ->
     leases = Troubled(
         [RuntimeError("the pool is exhausted"), StoreUnavailable("away"), MemoryError()]
     )
-    with Heart(leases, PATIENCE_S) as beats, beats.beating(ATTEMPT) as watch:
+    with Heart(leases) as beats, beats.beating(ATTEMPT, PATIENCE_S) as watch:
         assert leases.beaten.wait(PATIENCE_S)
         assert not watch.lost.is_set()
     said = [record.getMessage() for record in caplog.records]
@@ -84,7 +84,7 @@ def test_no_error_of_a_beat_ends_the_thread(caplog: pytest.LogCaptureFixture) ->
 
 def test_the_deadline_is_kept_after_a_beat_that_failed(killed: threading.Event) -> None:
     leases = Troubled([RuntimeError("once")])
-    with Heart(leases, 0.1) as beats, beats.beating(ATTEMPT):
+    with Heart(leases) as beats, beats.beating(ATTEMPT, 0.1):
         assert killed.wait(PATIENCE_S)
 
 
@@ -93,7 +93,7 @@ def test_a_late_attempt_is_closed_or_kept_and_its_processes_are_ended(
     killed: threading.Event, tmp_path: Path, error: Exception | None
 ) -> None:
     spool = Spool(tmp_path)
-    with Heart(Troubled(closing=error), 0.0, spool) as beats, beats.beating(ATTEMPT):
+    with Heart(Troubled(closing=error), spool) as beats, beats.beating(ATTEMPT, 0.0):
         assert killed.wait(PATIENCE_S)
     kept = [read(path) for path in spool.files()]
     assert [(one.key, one.kind) for one in kept] == ([("late", "deadline")] if error else [])
@@ -103,7 +103,7 @@ def test_nothing_keeps_a_late_process_from_its_end(
     killed: threading.Event, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     leases = Troubled(closing=RuntimeError("a defect"))
-    with Heart(leases, 0.0, Full(tmp_path)) as beats, beats.beating(ATTEMPT):
+    with Heart(leases, Full(tmp_path)) as beats, beats.beating(ATTEMPT, 0.0):
         assert killed.wait(PATIENCE_S)
     said = [record.getMessage() for record in caplog.records]
     assert any("not_spooled" in line and "No space left" in line for line in said)

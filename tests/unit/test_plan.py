@@ -19,9 +19,7 @@ from campaign.forecast.hours import COMPILE_S, START_S, Efforts
 from campaign.forecast.outlook import check_budget, describe
 from campaign.forecast.planshow import show
 from campaign.grids.grid import expand
-from campaign.running.prepare import beyond_deadline
 from db.errors import Infeasible
-from db.grids import Expected
 from db.records import ARRIVALS, DECODINGS, Board
 from workers.costs.calibration import Correction
 
@@ -318,34 +316,6 @@ def test_a_load_that_its_gate_would_void_is_left_out_unless_the_gate_is_lower() 
 
 def test_an_open_commit_is_said() -> None:
     assert described("model=gpt2", "weights=real")["unresolved"] == ["openai-community/gpt2"]
-
-
-def test_tasks_that_outlive_their_deadline_are_counted_and_said(
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    many = ["workload.batch_size=1", "workload.requests=[1,100000]", *H100]
-    found = described(*many)
-    assert (found["tasks_too_long"], found["task_deadline_s"]) == (1, 3600)
-    show({**found, **PHYSICAL})
-    (line,) = (s for s in capsys.readouterr().err.splitlines() if "too long" in s)
-    assert "1 task beyond store.task_deadline_s=3600, when they are given up: the longest" in line
-    assert f" {found['longest_task_s']:.0f} s; raise it" in line
-    longer = described(*many, f"store.task_deadline_s={found['longest_task_s'] + 1}")
-    assert longer["tasks_too_long"] == 0
-    show({**longer, **PHYSICAL})
-    assert "too long" not in capsys.readouterr().err
-    assert described("+grid=simulated")["longest_task_s"] is None
-
-
-def test_a_run_says_which_tasks_outlive_their_deadline() -> None:
-    (task,) = expand(load([*H100]), load_catalog(), [HERE]).tasks
-    works = [Expected(engine_id=1, workload=task.workload, seconds=s) for s in (10.0, 3601.0)]
-    assert beyond_deadline(load([*H100]), works) == (
-        "; some tasks are beyond store.task_deadline_s=3600, when they are given up: the longest "
-        "takes 3601 s; raise it, or leave them out"
-    )
-    assert beyond_deadline(load([*H100]), works[:1]) == ""
-    assert beyond_deadline(load(["+grid=simulated"]), works) == ""
 
 
 def test_what_seconds_and_joules_rest_on_is_said_of_each(

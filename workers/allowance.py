@@ -1,0 +1,43 @@
+"""How long an attempt may take until it is taken for one that hangs.
+
+Pure. An estimate, and generous: whoever outlives it is killed, three times and for good.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from db.leases import Claim
+from db.records import Board, EngineSpec, Workload
+from workers.effort import Unit, effort_of, pace, unit_of
+from workers.shapes.shape import shape_of
+
+#: How many times the estimate a task may take, its warm-up and windows as many as its protocol
+#: allows. Estimates of first principles are up to half too short where they were compared
+#: (docs/estimate.md).
+TIMES = 2.0
+
+
+class Allowance:
+    """The deadlines of an engine's tasks on a board: `least_s`, longer where the estimate is."""
+
+    def __init__(self, engine: EngineSpec, board: Board, least_s: float) -> None:
+        """Know the engine; a workload is estimated when it first comes."""
+        self._engine = engine
+        self._board = board
+        self._least_s = least_s
+        self._units: dict[Workload, Unit | None] = {}
+
+    def seconds(self, claim: Claim) -> float:
+        """Return how long an attempt at a task may take."""
+        if claim.workload not in self._units:
+            self._units[claim.workload] = self._unit(claim.workload)
+        allowed = claim.protocol
+        allowed = replace(allowed, warmup_agree=allowed.warmup_max, repeats=allowed.repeats_max)
+        longest_s = effort_of(allowed, self._units[claim.workload]).seconds
+        return max(self._least_s, TIMES * longest_s * pace(self._engine))
+
+    def _unit(self, workload: Workload) -> Unit | None:
+        model = self._engine.model
+        shape = shape_of(model.name, model.architecture)
+        return None if shape is None else unit_of(self._engine, shape, self._board, workload)
