@@ -11,9 +11,11 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import product
+from pathlib import Path
 
 from campaign.catalogue.catalog import Catalog
 from campaign.catalogue.flags import problems as option_problems
+from campaign.catalogue.folder import is_folder
 from campaign.configuration.points import NGRAM, Models, engines, loadings, workloads
 from campaign.configuration.reader import nearest
 from campaign.configuration.settings import Axes, Settings
@@ -60,6 +62,7 @@ def expand(
     """
     problems: list[str] = []
     models = _models(settings, catalog, commits or {}, problems)
+    problems += _namesakes(settings)
     boards = _boards(settings, catalog, here, problems)
     problems += _wrong_boards(settings, catalog, here)
     settings = resolved(settings, problems)
@@ -105,6 +108,25 @@ def models_asked(blocks: Iterable[Axes]) -> tuple[tuple[str, str], ...]:
 
 def _drafts(axes: Axes) -> list[str]:
     return [name for name in axes.speculation if name is not None and name != NGRAM]
+
+
+def _namesakes(settings: Settings) -> list[str]:
+    """Return a line for every folder that rows would call as another one: queries would mix them.
+
+    A model and a draft have columns of their own.
+    """
+    lines: list[str] = []
+    blocks = settings.blocks.values()
+    for asked in ([n for axes in blocks for n in axes.model],
+                  [n for axes in blocks for n in _drafts(axes)]):  # fmt: skip
+        first: dict[str, tuple[Path, str]] = {}
+        for name in filter(is_folder, dict.fromkeys(asked)):
+            folder = Path(name).expanduser().resolve()
+            other, called = first.setdefault(folder.name, (folder, name))
+            if other != folder:
+                lines.append(f"model: {called} and {name} would both be called {folder.name} in "
+                             "rows: rename one of these folders")  # fmt: skip
+    return lines
 
 
 def _wrong_options(settings: Settings) -> list[str]:

@@ -56,10 +56,7 @@ class Site:
 
     @property
     def folders(self) -> dict[str | None, ModelSpec]:
-        """The models that are read from folders of this host, by their weights.
-
-        Not by name: ``run-1/final`` and ``run-2/final`` have the same.
-        """
+        """The models that are read from folders of this host, by their weights."""
         asked = models_asked(self.settings.blocks.values())
         models = (self.catalog.model(name, weights) for name, weights in asked)
         return {model.commit: model for model in models if model.folder is not None}

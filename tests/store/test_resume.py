@@ -81,10 +81,10 @@ def test_a_changed_grid_is_expanded_again(
     assert len(expansions) == 3
 
 
-def test_a_resumed_engine_keeps_its_own_folder_of_two_with_one_name(
+def test_a_resumed_engine_keeps_its_own_folder_of_two(
     world: World, expansions: list[int], tmp_path: Path
 ) -> None:
-    folders = [tmp_path / run / "final" for run in ("run-1", "run-2")]
+    folders = [tmp_path / run for run in ("run-1", "run-2")]
     for number, folder in enumerate(folders):
         folder.mkdir(parents=True)
         (folder / "config.json").write_text(json.dumps(SMALL))

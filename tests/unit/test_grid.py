@@ -378,3 +378,32 @@ def test_every_main_effect_and_two_factor_interaction_can_be_told_apart() -> Non
             assert sum(a * b for a, b in zip(columns[one], columns[other], strict=True)) == 0, (
                 f"{one} cannot be told from {other}"
             )
+
+
+# ---- folders -----------------------------------------------------------------------------------
+
+
+def folders(tmp_path: Path, *names: str) -> list[str]:
+    config = json.dumps(dict(CATALOG.model("opt-125m").architecture))
+    for name in names:
+        (tmp_path / name).mkdir(parents=True)
+        (tmp_path / name / "config.json").write_text(config)
+    return [str(tmp_path / name) for name in names]
+
+
+def test_two_folders_that_rows_would_call_alike_are_refused(tmp_path: Path) -> None:
+    one, two, other = folders(tmp_path, "run-1/final", "run-2/final", "run-2/other")
+    with pytest.raises(ConfigError) as refused:
+        grid(f"model=[{one},{other},{two}]")
+    assert str(refused.value) == (
+        f"model: {one} and {two} would both be called final in rows: rename one of these folders"
+    )
+    assert len(grid(f"model=[{one},{one}/.,{other}]", "weights=[auto,random]").tasks) == 1
+
+
+def test_a_model_and_its_draft_may_be_called_alike(tmp_path: Path) -> None:
+    one, two = folders(tmp_path, "target/final", "draft/final")
+    found = grid(f"model={one}", f"engine.speculation={two}", "engine.speculative_tokens=2")
+    (exclusion,) = found.exclusions  # random weights propose nothing that is kept
+    assert exclusion.engine.draft is not None
+    assert exclusion.engine.model.name == exclusion.engine.draft.name == "final"
