@@ -24,6 +24,8 @@ from workers.workloads.tracefiles import is_trace
 
 #: The most boards of one kind that one host holds.
 MAX_GROUP = 16
+#: Families that vLLM 0.32 has no implementation of, whose weights can be drawn or fetched.
+NOT_IN_VLLM = frozenset({"baichuan", "bamba", "dots1", "gpt_neo", "internlm", "mpt"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -128,6 +130,21 @@ def _backend(engine: EngineSpec, _: Board) -> Reason | None:
     return None
 
 
+def _implementation(engine: EngineSpec, _: Board) -> Reason | None:
+    """Return which model vLLM could only refuse, once its weights are there.
+
+    A pinned version may have one, and `model_impl` may ask for that of transformers.
+    """
+    if engine.backend != "vllm" or engine.version or "model_impl" in engine.options:
+        return None
+    for model in filter(None, (engine.model, engine.draft)):
+        family = model.architecture.get("model_type")
+        if family in NOT_IN_VLLM:
+            text = f"vLLM has no implementation of {family}; use transformers"
+            return "no_implementation", text
+    return None
+
+
 def _power_limit(engine: EngineSpec, board: Board) -> Reason | None:
     limit = engine.power_limit_w
     if limit is None:
@@ -140,7 +157,7 @@ def _power_limit(engine: EngineSpec, board: Board) -> Reason | None:
 
 
 ENGINE_RULES: tuple[Callable[[EngineSpec, Board], Reason | None], ...] = (
-    _number_format, _group_size, _backend, _power_limit, speculation_misfit,
+    _number_format, _group_size, _backend, _implementation, _power_limit, speculation_misfit,
 )  # fmt: skip
 
 

@@ -13,6 +13,7 @@ import psutil
 
 from db.errors import TaskFault
 from workers.engines.engine import Decoding, Request
+from workers.engines.weights import _ON_THE_HUB
 
 
 def tokens(engine: Any, requests: Sequence[Request], decoding: Decoding) -> list[tuple[int, ...]]:
@@ -53,6 +54,16 @@ def methods(engine: Any) -> set[str]:
 def implementation(engine: Any) -> str:
     """The module of vLLM that computes the model."""
     return type(engine._llm.llm_engine.model_executor.driver_worker.get_model()).__module__
+
+
+def not_implemented(_: Any, families: dict[str, str | None]) -> set[str]:
+    """Which families vLLM has no implementation of, by an architecture's name or transformers'."""
+    from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES as BUILT
+    from vllm.model_executor.models.registry import ModelRegistry
+
+    known, named = ModelRegistry.get_supported_archs(), dict(BUILT)
+    names = {family: given or named.get(family) for family, given in families.items()}
+    return {f for f, name in names.items() if name and _ON_THE_HUB.get(name, name) not in known}
 
 
 def prompt_logprobs(engine: Any, prompt: Sequence[int]) -> list[float]:

@@ -9,12 +9,14 @@ from typing import Any, Self
 import psutil
 import pytest
 
+from campaign.grids.fit import NOT_IN_VLLM
 from db.errors import EngineFault, TaskFault
 from db.readings import Batch
 from db.records import ModelSpec, Weights
 from tests.engines.harness import LIMITS, Host, HostedEngine, spec_of, tiny
 from workers.engines.engine import GREEDY, Decoding, Request, alike
 from workers.engines.vllm_arguments import has_four_bits
+from workers.shapes.families import FAMILIES
 from workers.workloads.prompts import Prompts
 
 pytestmark = pytest.mark.engines
@@ -313,6 +315,14 @@ def test_a_model_is_vllm_s_own_also_where_the_hub_names_it_otherwise(host: Host)
     with Open(host, model=model) as opened:
         found = opened.engine.inside("implementation")
     assert found == "vllm.model_executor.models.phimoe"
+
+
+def test_the_plan_leaves_out_the_families_that_vllm_has_not(host: Host) -> None:
+    """Those that transformers cannot build are asked for by the name that the hub has."""
+    on_the_hub = {"baichuan": "BaichuanForCausalLM", "internlm": "InternLMForCausalLM"}
+    families = {family: on_the_hub.get(family) for family in FAMILIES}
+    found = host.open(spec_of("vllm")).inside("not_implemented", families)
+    assert found == NOT_IN_VLLM
 
 
 def test_a_model_that_vllm_has_not_is_refused(host: Host) -> None:

@@ -229,6 +229,23 @@ def test_what_a_backend_or_board_cannot_do(
     assert reason(engine("Qwen/Qwen2.5-0.5B", board, **fields)) == expected
 
 
+@pytest.mark.parametrize(
+    ("model", "fields", "expected"),
+    [
+        ("mosaicml/mpt-7b", {}, "no_implementation"),
+        ("EleutherAI/gpt-neo-1.3B", {}, None),  # drawn as a GPT-2, which has its shape
+        ("mosaicml/mpt-7b", {"backend": "transformers"}, None),
+        ("mosaicml/mpt-7b", {"version": "0.11.0"}, None),
+        ("mosaicml/mpt-7b", {"options": {"model_impl": "transformers"}}, None),
+        ("Qwen/Qwen2.5-0.5B", {"draft": CATALOG.model("mosaicml/mpt-7b")}, "no_implementation"),
+    ],
+)  # fmt: skip
+def test_what_vllm_has_no_implementation_of(
+    model: str, fields: dict[str, Any], expected: str | None
+) -> None:
+    assert reason(engine(model, "h100-sxm-80gb", **fields)) == expected
+
+
 REAL = replace(CATALOG.model("Qwen/Qwen2.5-0.5B"), weights=Weights.REAL, commit="abc")
 ACCEPTS = {"rejection_sample_method": "synthetic"}
 
