@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
 import threading
@@ -14,6 +15,7 @@ import psutil
 from db.errors import TaskFault
 from workers.engines.engine import Decoding, Request
 from workers.engines.weights import _ON_THE_HUB
+from workers.transcript import capture
 
 
 def tokens(engine: Any, requests: Sequence[Request], decoding: Decoding) -> list[tuple[int, ...]]:
@@ -99,6 +101,27 @@ def compiled(engine: Any) -> int:
 def children(engine: Any) -> list[str]:
     """The command lines of the processes below this one."""
     return [" ".join(p.cmdline()) or p.name() for p in psutil.Process().children(recursive=True)]
+
+
+def captured(_: Any, path: str) -> None:
+    """Send what is printed to a file, as an actor does; its children take functions."""
+    capture(path)
+    os.environ["VLLM_ALLOW_INSECURE_SERIALIZATION"] = "1"
+
+
+def greedy(engine: Any) -> None:
+    """Have the child's next step ask for more memory than there is."""
+    told = engine._engine.collective_rpc(_greedy)
+    asyncio.run_coroutine_threadsafe(told, engine._loop).result(60)
+
+
+def _greedy(worker: Any) -> None:
+    import torch
+
+    def execute(*_: object, **__: object) -> None:
+        torch.empty(1 << 52, dtype=torch.uint8)
+
+    getattr(worker, "worker", worker).execute_model = execute
 
 
 # ---- online ----------------------------------------------------------------------------------

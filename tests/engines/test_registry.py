@@ -97,6 +97,43 @@ def test_a_cause_that_ran_out_of_memory_is_found_behind_what_hides_it() -> None:
     assert kind_of(hidden)[0] == "out_of_memory"
 
 
+DEAD = RuntimeError("Engine core initialization failed. See root cause above.")
+LOG = "(EngineCore pid=7) ERROR 11-22 14:00:00 [core.py:1510] "
+
+
+@pytest.mark.parametrize(
+    ("lines", "raised"),
+    [
+        (["torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 2 GiB"], True),
+        (["Traceback (most recent call last):", "    x = empty(n)", "MemoryError"], True),
+        (["ValueError: No available memory for the cache blocks.", "", "RuntimeError: and so on"],
+         True),
+        (["RuntimeError: kernel exploded"], False),
+        (["memory is scarce; out of memory is near"], False),
+        (['    raise RuntimeError("out of memory")'], False),
+        ([], False),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("prefix", ["", LOG])
+def test_what_ended_a_child_is_read_in_the_tracebacks_that_it_printed(
+    lines: list[str], raised: bool, prefix: str
+) -> None:
+    printed = "".join(f"{prefix}{line}\n" for line in lines)
+    kind = "out_of_memory" if raised else "engine_error"
+    loading, generating = engine_fault(DEAD, "load", printed), task_fault(DEAD, "", printed=printed)
+    assert (loading.kind, generating.kind) == (kind, kind)
+    assert (loading.permanent, generating.sound) == (False, False)
+    told = str(loading).partition("; there: ")
+    assert told[0] == f"load: RuntimeError: {DEAD}"
+    assert bool(told[2]) == raised
+    assert "memory" in told[2].lower() or not raised
+
+
+def test_what_an_exception_says_itself_is_not_overruled_by_what_was_printed() -> None:
+    printed = "torch.OutOfMemoryError: CUDA out of memory\n"
+    assert engine_fault(ValueError("dtype fp7 is not known"), "", printed).kind == "unsupported"
+
+
 def test_the_library_s_words_survive_on_one_line() -> None:
     told = str(task_fault(RuntimeError("first\n  second"), "generating"))
     assert told == "generating: RuntimeError: first second"

@@ -14,7 +14,7 @@ from typing import Any
 import psutil
 import pytest
 
-from db.errors import ConfigError
+from db.errors import ConfigError, EngineFault, TaskFault
 from tests.engines.harness import LIMITS, ROOT, spec_of
 from workers.engines.engine import Decoding, Request, alike
 from workers.engines.registry import open_engine
@@ -192,6 +192,24 @@ def test_an_engine_whose_process_was_killed_fails_what_follows_and_closes(
     request = Request(prompt=tuple(range(20, 60)), output_tokens=300)
     assert engine.inside("killed", request, pid) == [("engine_error", False)] * 2
     assert not any("EngineCore" in line for line in engine.inside("children"))
+
+
+def test_a_child_that_runs_out_of_memory_is_believed_by_what_it_printed(
+    hosts: dict[str, Any], tmp_path: Path
+) -> None:
+    """vLLM says of it that it failed, and no more: while it loads, and while it computes."""
+    short = {"enforce_eager": True, "kv_cache_memory_bytes": 64 << 10}
+    engine = hosts["vllm"].open(spec_of("vllm", mode="online", options=short))
+    engine.inside("captured", str(tmp_path / "printed"))
+    with pytest.raises(EngineFault, match="; there: ValueError: ") as loading:
+        engine.load()
+    engine = hosts["vllm"].open(spec_of("vllm", mode="online"))
+    engine.load()
+    engine.inside("greedy")
+    with pytest.raises(TaskFault, match=r"; there: .*can't allocate memory") as generating:
+        engine.generate(alike([range(20, 60)], 4))
+    engine.close()
+    assert (loading.value.kind, generating.value.kind) == ("out_of_memory", "out_of_memory")
 
 
 def test_an_engine_dies_with_a_parent_that_is_killed(hosts: dict[str, Any]) -> None:

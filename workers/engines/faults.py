@@ -7,6 +7,7 @@ Owns the kinds ``out_of_memory``, ``missing_weights``, ``disk_full``, ``unsuppor
 from __future__ import annotations
 
 import errno
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from db.errors import EngineFault, TaskFault
 #: How libraries say that memory, of a board or a host, is too small.
 _MEMORY = (
     "out of memory",
+    "memoryerror",
     "no available memory for the cache blocks",
     "larger than the available kv cache memory",
     "is less than desired gpu memory utilization",
@@ -31,6 +33,8 @@ _WEIGHTS = (
     "incomplete metadata",
 )
 _LONGEST = 600
+#: The last line of a traceback, alone or behind what a log puts before each line.
+_RAISED = re.compile(r"^(?:.*[\])] )?((?:\w+\.)*\w*(?:Error|Exception)(?::.*)?)$", re.MULTILINE)
 
 
 def kind_of(error: BaseException) -> tuple[str, bool]:
@@ -40,7 +44,7 @@ def kind_of(error: BaseException) -> tuple[str, bool]:
     not there to compile a kernel (``ninja``) is this node's lack, not one of weights.
     """
     text = _chain(error).lower()
-    if isinstance(error, MemoryError) or any(words in text for words in _MEMORY):
+    if _is_of_memory(text):
         return "out_of_memory", False
     if any(map(_lacks_program, _causes(error))):
         return "engine_error", False
@@ -51,21 +55,34 @@ def kind_of(error: BaseException) -> tuple[str, bool]:
     return "engine_error", False
 
 
-def engine_fault(error: BaseException, doing: str) -> EngineFault:
-    """Return the EngineFault of a library's exception raised while `doing`."""
+def engine_fault(error: BaseException, doing: str, printed: str = "") -> EngineFault:
+    """Return the EngineFault of a library's exception raised while `doing`.
+
+    `printed` is what processes of the engine have printed meanwhile, of which the exception knows
+    only that one failed: what it does not say is looked for there, in the last lines of tracebacks.
+    """
     kind, permanent = kind_of(error)
-    return EngineFault(kind, f"{doing}: {_words(error)}", permanent=permanent)
+    told = f"{doing}: {_words(error)}"
+    if kind == "engine_error" and (raised := _out_of_memory(printed)):
+        return EngineFault("out_of_memory", f"{told}; there: {raised}")
+    return EngineFault(kind, told, permanent=permanent)
 
 
-def task_fault(error: BaseException, doing: str, *, stateless: bool = False) -> TaskFault:
+def task_fault(
+    error: BaseException, doing: str, *, printed: str = "", stateless: bool = False
+) -> TaskFault:
     """Return the TaskFault of a library's exception raised while generating.
 
     Only running out of memory is told apart: what loaded is supported and has its weights. An
     engine that is `stateless`, of which nothing outlives a batch, is as it was after that.
+    `printed` as for `engine_fault`.
     """
-    memory = kind_of(error)[0] == "out_of_memory"
-    kind = "out_of_memory" if memory else "engine_error"
-    return TaskFault(kind, f"{doing}: {_words(error)}", sound=memory and stateless)
+    told = f"{doing}: {_words(error)}"
+    if kind_of(error)[0] == "out_of_memory":
+        return TaskFault("out_of_memory", told, sound=stateless)
+    if raised := _out_of_memory(printed):
+        return TaskFault("out_of_memory", f"{told}; there: {raised}")
+    return TaskFault("engine_error", told)
 
 
 def is_disk_full(error: BaseException) -> bool:
@@ -73,6 +90,16 @@ def is_disk_full(error: BaseException) -> bool:
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
         return True
     return "os error 28" in str(error) or "no space left on device" in str(error).lower()
+
+
+def _is_of_memory(text: str) -> bool:
+    return any(words in text.lower() for words in _MEMORY)
+
+
+def _out_of_memory(printed: str) -> str | None:
+    """Return the first exception that a process printed and that says memory was too small."""
+    raised = (" ".join(line.split())[:_LONGEST] for line in _RAISED.findall(printed))
+    return next((line for line in raised if _is_of_memory(line)), None)
 
 
 def _words(error: BaseException) -> str:

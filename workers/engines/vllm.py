@@ -27,6 +27,7 @@ from workers.engines.vllm_arguments import set_environment
 from workers.engines.vllm_counters import Counters, running_mean, since
 from workers.engines.vllm_startup import Folders, arguments, fetch, resolved, software
 from workers.engines.weights import vocabulary
+from workers.transcript import Printed
 
 if TYPE_CHECKING:
     from vllm import LLM
@@ -43,6 +44,7 @@ class VllmEngine:
         self._clock = clock
         self._llm: LLM | None = None
         self._counters: Counters | None = None
+        self._printed = Printed()
 
     def prepare(self) -> None:
         """Bring the weights to this host. Raises EngineFault."""
@@ -54,12 +56,19 @@ class VllmEngine:
         folders = fetch(spec, self._cache)
         self.vocabulary = vocabulary(folders.model)
         set_environment(spec)
+        self._printed = Printed()
         try:
-            return self._started(folders)
+            loaded = self._started(folders)
         except EngineFault:
             raise
         except Exception as error:
-            raise engine_fault(error, f"loading {spec.label}") from error
+            raise engine_fault(error, f"loading {spec.label}", self._told_by_workers()) from error
+        self._printed = Printed()
+        return loaded
+
+    def _told_by_workers(self) -> str:
+        """Return what they printed: of a worker that fails vLLM says only that it did."""
+        return self._printed.text if self._spec.tensor_parallel > 1 else ""
 
     def _started(self, folders: Folders) -> Loaded:
         import torch
@@ -90,7 +99,8 @@ class VllmEngine:
         except TaskFault:
             raise
         except Exception as error:
-            raise task_fault(error, f"generating in {self._spec.label}") from error
+            doing = f"generating in {self._spec.label}"
+            raise task_fault(error, doing, printed=self._told_by_workers()) from error
         counted = since(self._counters.read(), before)
         return replace(batch, counters=counted, running_mean=running_mean(counted))
 

@@ -3,6 +3,7 @@
 Owns vLLM's asynchronous engine, whose computing happens in a child process, and the event loop
 that speaks with it in a thread of its own. Tokens are stamped as they are received here, on
 CLOCK_MONOTONIC, before they are text. The child dies with this process, however this one ends.
+Of a child that fails vLLM says only that it did; why is what it printed.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ from workers.engines.vllm_counters import Counters, running_mean, since
 from workers.engines.vllm_executor import mortal
 from workers.engines.vllm_startup import Folders, arguments, fetch, resolved, software
 from workers.engines.weights import vocabulary
+from workers.transcript import Printed
 
 if TYPE_CHECKING:
     from vllm.v1.engine.async_llm import AsyncLLM
@@ -54,6 +56,7 @@ class VllmOnline:
         self._processes: list[psutil.Process] = []
         self._streams: set[asyncio.Task[None]] = set()
         self._requests = 0
+        self._printed = Printed()
 
     def prepare(self) -> None:
         """Bring the weights to this host. Raises EngineFault."""
@@ -67,16 +70,19 @@ class VllmOnline:
         set_environment(spec)
         # The child of a process with threads must not be a copy of it.
         os.environ["VLLM_WORKER_MULTIPROC_METHOD"] = "spawn"
+        self._printed = Printed()
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="vllm", daemon=True)
         self._thread.start()
         try:
             # Started by the loop's thread: the child dies with the thread that started it.
-            return asyncio.run_coroutine_threadsafe(self._started(folders), self._loop).result()
+            loaded = asyncio.run_coroutine_threadsafe(self._started(folders), self._loop).result()
         except EngineFault:
             raise
         except Exception as error:
-            raise engine_fault(error, f"loading {spec.label}") from error
+            raise engine_fault(error, f"loading {spec.label}", self._printed.text) from error
+        self._printed = Printed()
+        return loaded
 
     async def _started(self, folders: Folders) -> Loaded:
         from vllm.engine.arg_utils import AsyncEngineArgs
@@ -110,7 +116,7 @@ class VllmOnline:
         engine, loop = self._engine, self._loop
         if engine is None or loop is None or engine.errored:
             why = "its process is gone" if engine is not None else "not loaded"
-            raise task_fault(RuntimeError(why), self._spec.label)
+            raise task_fault(RuntimeError(why), self._spec.label, printed=self._printed.text)
         if decoding.method == "beam":
             raise asked.unsupported(self._spec, "beam search is for offline batches")
         work = self._streamed(engine, request, decoding, listener)
@@ -136,7 +142,8 @@ class VllmOnline:
             async for output in outputs:
                 listener.tokens(self._clock.now_ns(), len(output.outputs[0].token_ids))
         except Exception as failed:  # noqa: BLE001 - told to the listener, with its cause
-            error = task_fault(failed, f"generating in {self._spec.label}")
+            doing = f"generating in {self._spec.label}"
+            error = task_fault(failed, doing, printed=self._printed.text)
             error.__cause__ = failed
         except asyncio.CancelledError as cancelled:
             error = task_fault(cancelled, f"{self._spec.label} was closed")
