@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import pytest
 
+from campaign.analysis.claims import lengths
 from campaign.analysis.claims.claim import Claim, Interval
 from campaign.analysis.claims.computed import Beside
 from campaign.analysis.claims.judging import Verdict
@@ -110,6 +111,22 @@ def test_depths_are_compared_with_all_else_equal(empty: Store) -> None:
     eager = row(engine("google/gemma-7b", options={"enforce_eager": True}), 300, 300, 10, 500.0)
     insert(empty, "depths", [*deep, eager])
     assert verdict_on(empty, "linear_in_layers").verdict is Verdict.CONFIRMED
+
+
+def test_two_commits_of_a_model_are_never_fitted_together(empty: Store) -> None:
+    """One takes twice what the other does: pooled, six terms would be a third off."""
+    spec = engine(LLAMA, BOARD)
+    other = replace(spec, model=replace(spec.model, commit="beef"))
+    insert(empty, "commits", [
+        row(one, i, o, 8, scale * (20 + 0.02 * i + 0.5 * o + 0.002 * o * o))
+        for one, scale in ((spec, 1.0), (other, 2.0))
+        for i in (64, 256, 1024)
+        for o in (32, 128, 512)
+    ])  # fmt: skip
+    with counted(empty, None) as rows:
+        found = lengths.fitted("six_terms_mape", lengths.error_of_six, rows, {})
+    assert len({one.point for one in found}) == 2
+    assert max(one.figure for one in found) < 0.1
 
 
 def test_engines_of_a_trace_are_paired_with_all_else_equal(empty: Store) -> None:

@@ -34,6 +34,7 @@ SQL = """
 select json_build_object('model', model, 'board', board, 'gpus', board_count, 'backend', backend,
                          'tensor_parallel', tensor_parallel, 'dtype', dtype, 'stack', stack,
                          'options', options::text, 'work', work, 'settings', settings,
+                         'revision', revision,
                          'batch', batch_size, 'inputs', input_tokens, 'outputs', output_tokens
                         )::text as point,
        joules_per_prompt as figure, array[attempt_id] as attempts
@@ -77,7 +78,8 @@ def groups(claim: str, rows: Counted, of: Of, *, batches: bool) -> list[Group]:
 def _sample(point: str) -> Sample:
     """Return what a row ran, without its joules; several claims ask for the same rows."""
     ran = json.loads(point)
-    apart = tuple((name, str(ran[name])) for name in ("stack", "options", "work", "settings"))
+    names = ("stack", "options", "work", "settings", "revision")
+    apart = tuple((name, str(ran[name])) for name in names)
     setup = Setup(
         model=str(ran["model"]), board=str(ran["board"]), backend=str(ran["backend"]),
         gpus=_whole(ran["gpus"]), tensor_parallel=_whole(ran["tensor_parallel"]),
@@ -181,11 +183,11 @@ def _pairs(found: Sequence[Group], rows: Counted) -> Iterator[tuple[Group, Group
         source = rows.sources[one.attempts[0]]
         also = dict(one.setup.also)
         return (
-            one.setup.model,
             one.setup.board,
             one.setup.gpus,
             one.setup.tensor_parallel,
             one.setup.dtype,
+            also["revision"],
             also["work"],
             also["settings"],
             source.kin,
