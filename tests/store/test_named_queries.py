@@ -275,6 +275,16 @@ def test_the_whole_system_in_words(store: Store, capsys: pytest.CaptureFixture[s
     assert "in 1 group of models that can be compared, 2 of 2 places change" in said
 
 
+def test_a_load_of_which_no_token_came_has_no_carbon_of_its_tokens(
+    embedded_store: EmbeddedPostgres, capsys: pytest.CaptureFixture[str]
+) -> None:
+    slow = row(engine(SMALL), 100, 100, 8, 10.0, windows={"output_tokens": 0})
+    with ground(embedded_store, "no_token") as found:
+        insert(found, "measured", [slow])
+        assert main(["analyze", "carbon", f"store.url='{found.url}'"]) == 0
+    assert "no measurement with joules of output tokens yet" in capsys.readouterr().err
+
+
 def test_two_models_in_three_settings_are_three_groups_and_no_six_models(
     embedded_store: EmbeddedPostgres, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -62,7 +62,7 @@ def main(args: argparse.Namespace) -> int:
         })  # fmt: skip
         return 0
     if not found:
-        say("no measurement with joules yet")
+        say("no measurement with joules of output tokens yet")
         return 0
     print_table(COLUMNS, _table(found), title="g CO2e per million output tokens")
     for name in OPTIONS:
