@@ -285,6 +285,30 @@ def test_a_load_of_which_no_token_came_has_no_carbon_of_its_tokens(
     assert "no measurement with joules of output tokens yet" in capsys.readouterr().err
 
 
+def test_replicates_of_one_session_have_no_spread_between_sessions(
+    embedded_store: EmbeddedPostgres,
+) -> None:
+    made = [row(engine(SMALL), 100, 100, 8, 10.0 + n, replicate=n) for n in (0, 1)]
+
+    def spread(found: Store) -> float | None:
+        with found.begin() as connection:
+            (one,) = connection.exec_driver_sql(shipped()["replicates_spread"].sql)
+            return one.joules_relative_sd_between
+
+    with ground(embedded_store, "one_session") as found:
+        insert(found, "measured", made)
+        assert spread(found) == pytest.approx(0.5**0.5 / 10.5)
+        with found.begin() as connection:
+            connection.exec_driver_sql(
+                "update attempts set session_id = (select session_id from attempts limit 1)"
+            )
+            connection.exec_driver_sql(
+                "update windows w set session_id = a.session_id from attempts a "
+                "where a.id = w.attempt_id"
+            )
+        assert spread(found) is None
+
+
 def test_two_models_in_three_settings_are_three_groups_and_no_six_models(
     embedded_store: EmbeddedPostgres, capsys: pytest.CaptureFixture[str]
 ) -> None:
