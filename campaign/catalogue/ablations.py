@@ -42,6 +42,12 @@ def split(name: str) -> tuple[str, str, int] | None:
     return found["base"], size, int(value)
 
 
+def base_of(name: str) -> str:
+    """Return the model that a name is a form of: the base of an ablation, else the name itself."""
+    found = _NAME.fullmatch(name)
+    return name if found is None else found["base"]
+
+
 def ablated(name: str, architecture: Architecture, size: str, value: int) -> Architecture:
     """Return an architecture with one size changed, and what cannot but follow it.
 

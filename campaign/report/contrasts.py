@@ -13,6 +13,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+from campaign.catalogue.ablations import base_of
 from campaign.report.axes import COLUMNS, Axis, axes
 from campaign.report.cells import Cell
 from workers.student import student
@@ -133,7 +134,7 @@ def _pair(base: Cell, to: Cell, stretch: float = 1.0) -> Pair:
         width = math.nan if cell.interval is None else cell.interval.half_width
         open_ = math.hypot(open_, width / joules)
     # A model with one value changed, or with other weights, is no further model.
-    model = str(base.row["model"]).partition("@")[0]
+    model = base_of(str(base.row["model"]))
     return Pair(model=model, log_ratio=ratio * stretch, half_width=open_ * stretch)
 
 

@@ -14,6 +14,7 @@ from typing import Any
 
 from campaign.analysis.predictor.saved import Predictor
 from campaign.analysis.predictor.told import shown
+from campaign.catalogue.ablations import base_of
 from campaign.catalogue.catalog import Catalog
 from campaign.report import prediction_chart
 from campaign.report.cells import Kind
@@ -75,7 +76,7 @@ def _learned(predictor: Predictor) -> str:
     realities = told.get("realities")
     known = realities if isinstance(realities, Mapping) else {"unknown": ""}
     words = ", ".join(f"{count} {name}".strip() for name, count in known.items())
-    models = count_of(len(predictor.names["model"]), "model")
+    models = count_of(len(set(map(base_of, predictor.names["model"]))), "model")
     rows_told = told.get("rows", MISSING)
     said = f"The physics-informed model, learned from {rows_told} rows of {models} ({words})."
     return said if predictor.learned is not None else f"{said} {UNMARKED}"

@@ -26,9 +26,11 @@ from campaign.analysis.predictor.regressors import (
     XGB_TREES,
     one_thread_each,
 )
+from campaign.analysis.predictor.seen import names_of, new_of
 from campaign.analysis.predictor.unseen import (
     FOREST_LOG,
     Learner,
+    calibrated,
     coverage,
     held_out,
 )
@@ -250,6 +252,25 @@ def test_equal_points_never_stand_on_both_sides(known: Dataset) -> None:
     twice = of(rows() * 2, np.concatenate([known.joules, known.joules]))
     for test in folds(twice.same, 5, 0):
         assert not set(twice.same[test]) & set(twice.same[~test])
+
+
+def test_a_model_is_left_out_with_all_its_forms() -> None:
+    """Nine models, and twenty forms of one of them: nine groups, of which the forms are one."""
+    forms = tuple(f"google/gemma-2-9b@layers={layers}" for layers in range(4, 24))
+    points = rows(240, models=(*SMALL, *forms))
+    found = of(points, truth(points))
+    groups, names = found.labels("model")
+    assert names == tuple(sorted(SMALL))
+    assert {names[at] for at, point in zip(groups, points, strict=True)
+            if point["model"] in forms} == {"google/gemma-2-9b"}  # fmt: skip
+    learner = Learner(data=found, setting={}, seed=0, threads=1)
+    predicted = {kind: {PHYSICS: held_out(found, learner.physics, kind)} for kind in ("model",)}
+    assert calibrated(found, predicted, PHYSICS, 0.9)["model"].groups == len(SMALL)
+    seen = names_of(found)
+    assert forms[0] in seen["model"]
+    form = {"model": "google/gemma-2-9b@layers=30", CATALOGUE_MODEL: "google/gemma-2-9b@layers=30"}
+    (unseen,) = inputs_of([{**points[0], **form}], CATALOG, [1]).points
+    assert new_of(unseen, seen) == ["model"]
 
 
 def test_replicates_are_one_point_whatever_batch_each_reached() -> None:

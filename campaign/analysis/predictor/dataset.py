@@ -19,6 +19,7 @@ from campaign.analysis.predictor.features import NAMES, features_of
 from campaign.analysis.predictor.parts import PARTS, parts_of, roofline_j
 from campaign.analysis.predictor.physics import Array
 from campaign.analysis.predictor.point import Cells, Point, Points, energy_j
+from campaign.catalogue.ablations import base_of
 from campaign.catalogue.catalog import Catalog
 from db.errors import ConfigError
 
@@ -88,8 +89,13 @@ class Dataset:
         return np.asarray(self.joules * lengths / 3600.0)
 
     def labels(self, kind: str) -> tuple[Labels, tuple[str, ...]]:
-        """Return the number and the names of each row's model, build, family or board."""
+        """Return the number and the names of each row's model, build, family or board.
+
+        A model with values changed (``@layers=42``) is a form of one, and no further model.
+        """
         words = [label(point, kind) for point in self.inputs.points]
+        if kind == "model":
+            words = list(map(base_of, words))
         names = tuple(sorted(set(words)))
         at = {name: number for number, name in enumerate(names)}
         return np.array([at[word] for word in words], dtype=np.int64), names

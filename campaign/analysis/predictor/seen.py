@@ -29,8 +29,9 @@ def digests(features: Array) -> list[str]:
 
 
 def names_of(data: Dataset) -> Names:
-    """Return the models, families and boards of a data set."""
-    return {kind: data.labels(kind)[1] for kind in GROUPS}
+    """Return the models, families and boards of a data set; a form of a model by its own name."""
+    points = data.inputs.points
+    return {kind: tuple(sorted({label(point, kind) for point in points})) for kind in GROUPS}
 
 
 def new_of(point: Point, names: Names) -> list[str]:
