@@ -30,10 +30,12 @@ CONNECTING = {
 #: For connections that live long and ask for single rows: a plan is made once, without values, in
 #: a store that may be empty then. It is to find its row by an index, and in that one's order: what
 #: is cheapest without rows, or by a guess that there are few, reads or sorts a large table.
+#: Until version 17 what is off and yet unavoidable counts as so costly that each statement would be
+#: compiled first (`jit`), which takes a second.
 BY_KEY = """
 set plan_cache_mode = force_generic_plan;
 set enable_seqscan = off; set enable_bitmapscan = off; set enable_sort = off;
-set enable_mergejoin = off; set enable_hashjoin = off
+set enable_mergejoin = off; set enable_hashjoin = off; set jit = off
 """
 #: Seconds without a word after which people are told what is waited for.
 SILENT_S = 10.0

@@ -187,6 +187,18 @@ def test_nothing_is_left_on_a_connection_that_a_pooler_gives_to_others(
     assert left_behind(store) == ("on", False)
 
 
+def test_a_server_compiles_no_statement_for_single_rows(store: Store) -> None:
+    """Postgres 15 to 17 would, each one for a second: what is off counts as that costly there."""
+    url = make_url(store.url)
+    as_servers_have_it = f"{url.query.get('options', '')} -c jit=on"
+    url = url.update_query_dict({"options": as_servers_have_it})
+    single = Store(url.render_as_string(hide_password=False), by_key=True)
+    with single.begin() as connection:
+        found = connection.exec_driver_sql("select current_setting('jit')").scalar_one()
+    single.close()
+    assert found == "off"
+
+
 # ---- a newer program upgrades the store --------------------------------------------------------
 
 
