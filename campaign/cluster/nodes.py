@@ -26,6 +26,8 @@ OBJECT_STORE_BYTES = 96 * 2**20
 QUIET: Mapping[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
 #: Seconds within which the head of a cluster takes a connection.
 ANSWER_S = 10.0
+#: How to say where a cluster is.
+FORM = "write cluster.address=HOST:6379, that of the head, or auto on one of its nodes"
 #: Seconds between two looks at whether a node has gone.
 LOOK_S = 0.25
 #: Why Ray calls a node dead: asked to go (SIGTERM, an autoscaler), with and without a notice.
@@ -56,6 +58,8 @@ def joined(address: str) -> Iterator[None]:
             ray.init(address=address, **QUIET)
         except (ConnectionError, ValueError, RuntimeError) as error:
             words = " ".join(str(error).split())[:200]
+            if "any running Ray instance" in words:
+                words = f"none runs on this host; start one (docs/cluster.md), or {FORM}"
             raise ConfigError(f"no Ray cluster at cluster.address={address}: {words}") from error
         try:
             yield
@@ -68,14 +72,13 @@ def _require_listener(address: str) -> None:
     host, _, port = address.rpartition(":")
     if address == "auto":
         return
-    form = "write cluster.address=HOST:6379, that of the head, or auto on one of its nodes"
     if not host or not port.isdecimal() or "/" in host:
-        raise ConfigError(f"cluster.address: {address!r} is no address; {form}")
+        raise ConfigError(f"cluster.address: {address!r} is no address; {FORM}")
     try:
         socket.create_connection((host.strip("[]"), int(port)), timeout=ANSWER_S).close()
     except (OSError, OverflowError) as error:
         raise ConfigError(
-            f"no Ray cluster at cluster.address={address}: {error}; {form}"
+            f"no Ray cluster at cluster.address={address}: {error}; {FORM}"
         ) from error
 
 

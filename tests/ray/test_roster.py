@@ -7,7 +7,9 @@ from dataclasses import replace
 import pytest
 
 from campaign.catalogue.catalog import load_catalog
+from campaign.cluster.nodes import joined
 from campaign.cluster.roster import Node, judge
+from db.errors import ConfigError
 from workers.boards import FoundBoard
 from workers.node import NodeFacts
 from workers.products import catalog_slugs, label_value, slug_of_label
@@ -74,3 +76,20 @@ def test_every_slug_survives_its_label():
         *SLUGS, CPU,
     }  # fmt: skip
     assert set(catalog_slugs().values()) <= set(SLUGS)
+
+
+def test_a_host_without_a_cluster_is_told_how_to_name_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ray's own words name an option that the program does not have."""
+
+    def none(**_: object) -> None:
+        raise ConnectionError(
+            "Could not find any running Ray instance. Please specify the one to connect to by "
+            "setting `--address` flag or `RAY_ADDRESS` environment variable."
+        )
+
+    monkeypatch.setattr("ray.init", none)
+    told = pytest.raises(ConfigError, match="none runs on this host; start one")
+    with told as caught, joined("auto"):
+        pass
+    assert "write cluster.address=HOST:6379" in str(caught.value)
+    assert "--address" not in str(caught.value)
