@@ -43,9 +43,16 @@ def read_folder(name: str, weights: str) -> ModelSpec:
     folder = Path(name).expanduser().resolve()
     if not folder.is_dir():
         raise ConfigError(f"model {name}: no such folder")
+    files = sorted(set(folder.glob("*.safetensors")) - set(folder.glob("adapter_model*")))
+    if weights != "random" and not files and (folder / "adapter_config.json").is_file():
+        raise ConfigError(
+            f"model {name}: an adapter alone is no model: merge it into its base "
+            "(`merge_and_unload` of peft) and save that"
+        )
     file = folder / "config.json"
     architecture = complete(read_config(file, f"model {name}"), f"model {name}: {file}")
-    files = sorted(folder.glob("*.safetensors"))
+    if weights != "random":
+        _require_shards(folder, files, f"model {name}")
     if weights == "real" and not files:
         raise ConfigError(f"model {name}: weights=real, but the folder holds no *.safetensors")
     if weights == "auto" and not files and _pickles(folder):
@@ -127,6 +134,23 @@ def _is_size(value: object) -> bool:
 def _pickles(folder: Path) -> bool:
     """Whether weights lie here in a form that runs code when it is read."""
     return any(any(folder.glob(form)) for form in _PICKLES)
+
+
+def _require_shards(folder: Path, files: list[Path], where: str) -> None:
+    """Raise ConfigError where an index names files that are not here; one file needs no index."""
+    index, names = folder / "model.safetensors.index.json", {file.name for file in files}
+    if "model.safetensors" in names or not index.is_file():
+        return
+    try:
+        content = json.loads(index.read_text(encoding="utf-8"))
+        named = {str(file) for file in content["weight_map"].values()}
+    except (OSError, ValueError, LookupError, AttributeError, TypeError) as error:
+        raise ConfigError(f"{where}: {index} cannot be read: {error!r}") from error
+    if missing := sorted(named - names):
+        raise ConfigError(
+            f"{where}: {len(missing)} of {len(named)} files of {index.name} are missing, such as "
+            f"{missing[0]}: copy them, or write weights=random"
+        )
 
 
 def _require_whole(file: Path, where: str) -> None:

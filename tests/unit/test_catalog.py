@@ -193,6 +193,39 @@ def test_a_missing_folder_and_missing_weights_say_so(catalog: Catalog, folder: P
     assert "holds no *.safetensors" in refused(catalog, str(folder), "real")
 
 
+def test_weights_of_which_some_files_are_missing_are_refused(
+    catalog: Catalog, folder: Path
+) -> None:
+    """They would be taken for the whole of it, or, where none is there, for none to be used."""
+    shards = [f"model-0000{n}-of-00002.safetensors" for n in (1, 2)]
+    index = folder / "model.safetensors.index.json"
+    index.write_text(json.dumps({"weight_map": dict(enumerate(shards))}))
+    assert f"2 of 2 files of {index.name} are missing, such as {shards[0]}" in refused(
+        catalog, str(folder)
+    )
+    (folder / shards[0]).write_bytes(safetensors(b"0" * 1000))
+    assert f"such as {shards[1]}" in refused(catalog, str(folder))
+    assert catalog.model(str(folder), "random").weights is Weights.RANDOM
+    (folder / shards[1]).write_bytes(safetensors(b"0" * 1000))
+    assert catalog.model(str(folder)).weights is Weights.REAL
+    index.write_text("[]")
+    assert f"{index.name} cannot be read" in refused(catalog, str(folder))
+    (folder / "model.safetensors").write_bytes(safetensors(b"0" * 1000))  # needs no index
+    assert catalog.model(str(folder)).weights is Weights.REAL
+
+
+@pytest.mark.parametrize("config", [True, False])
+def test_an_adapter_alone_is_no_model(catalog: Catalog, folder: Path, config: bool) -> None:
+    (folder / "adapter_config.json").write_text("{}")
+    (folder / "adapter_model.safetensors").write_bytes(safetensors(b"0" * 1000))
+    if not config:
+        (folder / "config.json").unlink()
+    assert "merge it into its base (`merge_and_unload` of peft)" in refused(catalog, str(folder))
+    if config:
+        (folder / "model.safetensors").write_bytes(safetensors(b"0" * 1000))
+        assert catalog.model(str(folder)).weights is Weights.REAL
+
+
 @pytest.mark.parametrize(
     "content", [safetensors(b"0" * 1000)[:-1], safetensors(b"")[:20], b"", b"0" * 1000]
 )
