@@ -57,7 +57,7 @@ def estimated(asked: Asked, correction: Correction = AS_COMPUTED) -> Estimate:
         return Estimate(reason="the shape of this architecture is not described")
     draft = draft_shape(engine)
     misfit = engine_misfit(engine, board, shape, draft) or workload_misfit(
-        engine, load, board, shape, draft
+        engine, load, board, shape
     )
     memory_bytes = round(memory_filled(engine, shape, board, load))
     if misfit is not None:

@@ -16,10 +16,9 @@ from campaign.grids.quantization import quantization_misfit
 from campaign.grids.together import GATED, short_of_memory
 from db.errors import Infeasible
 from db.records import Board, EngineSpec, Exclusion, Task, Workload
-from workers.costs.cost import memory_share, numbers_of, usable_bytes
-from workers.costs.roofline import cache_bytes, weight_bytes
+from workers.costs.cost import held_bytes, memory_share, usable_bytes
 from workers.engines.transformers_limits import CROPPED
-from workers.shapes.shape import Shape, precision
+from workers.shapes.shape import Shape
 from workers.workloads.tracefiles import is_trace
 
 #: The most boards of one kind that one host holds.
@@ -62,7 +61,8 @@ def engine_misfit(
     if draft is not None and draft.vocabulary != shape.vocabulary:
         sizes = f"{draft.vocabulary} tokens, its target's {shape.vocabulary}"
         return "draft_vocabulary", f"the vocabulary of {draft.name} has {sizes}"
-    return _memory(_weight_bytes(engine, shape, draft), "weights", engine, board)
+    weights, _ = held_bytes(engine, shape, context=0)
+    return _memory(weights, "weights", engine, board)
 
 
 def workload_misfit(
@@ -70,7 +70,6 @@ def workload_misfit(
     workload: Workload,
     board: Board,
     shape: Shape | None,
-    draft: Shape | None = None,
     batch_reached: float = 0.0,
 ) -> Reason | None:
     """Return why a workload cannot work on an engine as (reason, detail); None if it may.
@@ -87,12 +86,9 @@ def workload_misfit(
     if isinstance(longest, int) and context > longest:
         return "context_too_long", f"{context} tokens exceed max_model_len={longest}"
     sequences = 1 if engine.backend == "vllm" else workload.batch_size * workload.beams
-    kept = cache_bytes(shape, numbers_of(engine), context)
-    if draft is not None:
-        kept += cache_bytes(draft, precision(engine.dtype), context)
-    needed = _weight_bytes(engine, shape, draft) + sequences * kept
+    weights, each = held_bytes(engine, shape, context)
     what = "weights and the KV cache of " + (f"{sequences} requests" if sequences > 1 else "one")
-    found = _memory(needed, what, engine, board)
+    found = _memory(weights + sequences * each, what, engine, board)
     if found is None and engine.backend == "vllm":
         short = short_of_memory(engine, workload, board, shape, batch_reached)
         return None if short is None else ("memory", short)
@@ -224,12 +220,6 @@ def _decoding(engine: EngineSpec, workload: Workload) -> Reason | None:
 
 
 # ---- memory ----------------------------------------------------------------------------------
-
-
-def _weight_bytes(engine: EngineSpec, shape: Shape, draft: Shape | None) -> float:
-    """Return the least bytes that the weights take; a draft's are not quantized."""
-    least = weight_bytes(shape, numbers_of(engine))
-    return least + (weight_bytes(draft, precision(engine.dtype)) if draft is not None else 0.0)
 
 
 def _memory(needed: float, what: str, engine: EngineSpec, board: Board) -> Reason | None:

@@ -230,7 +230,7 @@ def _misfits(
         whole = "not_installed", absent[engine.backend]
     found = {
         workload: whole
-        or workload_misfit(engine, workload, board, shape, draft, batch_reached)
+        or workload_misfit(engine, workload, board, shape, batch_reached)
         or (("not_fetched", absent[workload.lengths]) if workload.lengths in absent else None)
         for workload in point.workloads
     }

@@ -26,7 +26,13 @@ from db.records import (
     Weights,
     Workload,
 )
-from workers.costs.cost import estimate, memory_filled, running_together
+from workers.costs.cost import (
+    estimate,
+    held_bytes,
+    memory_filled,
+    running_together,
+    usable_bytes,
+)
 from workers.shapes.shape import QUANTIZED, Shape, precision, shape_of
 
 CATALOG = load_catalog()
@@ -79,7 +85,7 @@ def test_a_load_whose_prompts_have_no_room_together_is_left_out() -> None:
     board, shape = CATALOG.board("l4"), shape_in("facebook/opt-6.7b")
 
     def left_out(workload: Workload, reached: float = 0.9, **fields: object) -> str | None:
-        found = workload_misfit(replace(spec, **fields), workload, board, shape, None, reached)
+        found = workload_misfit(replace(spec, **fields), workload, board, shape, reached)
         return None if found is None else ": ".join(found)
 
     said = left_out(load) or ""
@@ -397,8 +403,27 @@ def test_a_draft_has_the_vocabulary_of_its_target_and_takes_memory() -> None:
     shape, one = shape_in("meta-llama/Llama-3.1-8B"), shape_in("meta-llama/Llama-3.2-1B")
     other, large = shape_in("Qwen/Qwen2.5-0.5B"), shape_in("meta-llama/Meta-Llama-3-70B")
     assert engine_misfit(target, board, shape, one) is None
+    drafted = replace(target, speculation="draft_model", options=SYNTHETIC, speculative_tokens=4,
+                      draft=CATALOG.model("meta-llama/Meta-Llama-3-70B"))  # fmt: skip
     assert (engine_misfit(target, board, shape, other) or ("",))[0] == "draft_vocabulary"
-    assert (engine_misfit(target, board, shape, large) or ("",))[0] == "memory"
+    assert (engine_misfit(drafted, board, shape, large) or ("",))[0] == "memory"
+
+
+def test_a_cache_that_every_board_keeps_takes_the_room_of_all() -> None:
+    """Two KV heads on four boards: vLLM keeps each twice, unless it splits contexts as well."""
+    work = Workload(input_tokens=32_000, output_tokens=100, batch_size=1)
+    short = {"gpu_memory_utilization": 0.043}  # 4.4 GB of four boards, of which weights take 3.1
+    four = engine("Qwen/Qwen2.5-1.5B", "l4", 4, options=short)
+    shape, board = shape_in("Qwen/Qwen2.5-1.5B"), CATALOG.board("l4")
+    weights, each = held_bytes(four, shape, 32_100)
+    assert held_bytes(replace(four, tensor_parallel=2), shape, 32_100) == (weights, each / 2)
+    room = usable_bytes(four, board)
+    assert room is not None
+    assert weights + each / 2 < room < weights + each
+    assert reason(four, work) == "memory"
+    assert reason(replace(four, tensor_parallel=2), work) is None
+    split = replace(four, options={**short, "decode_context_parallel_size": 2})
+    assert reason(split, work) is None
 
 
 def test_a_context_beyond_the_model_does_not_fit() -> None:

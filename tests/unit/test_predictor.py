@@ -130,6 +130,7 @@ def test_beams_and_weights_are_counted_and_lengths_are_not() -> None:
         ("Qwen/Qwen3-30B-A3B", 1, None),
         ("Qwen/Qwen3-30B-A3B", 2, "fp8"),
         ("google/gemma-3-27b-pt", 2, None),
+        ("Qwen/Qwen2.5-1.5B", 4, None),  # of two key-value heads
     ],
 )
 def test_the_parts_of_the_roofline_add_up_to_the_estimate(

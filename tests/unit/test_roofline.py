@@ -90,6 +90,41 @@ def test_a_window_bounds_what_a_sequence_keeps() -> None:
     assert kept == [16 * kv_bytes_per_token(whole, HALF), 64 * kv_bytes_per_token(whole, HALF)]
 
 
+LATENT = {
+    "model_type": "deepseek_v2", "hidden_size": 2048, "intermediate_size": 10944,
+    "num_hidden_layers": 27, "num_attention_heads": 16, "num_key_value_heads": 16,
+    "kv_lora_rank": 512, "q_lora_rank": None, "qk_nope_head_dim": 128, "qk_rope_head_dim": 64,
+    "v_head_dim": 128, "vocab_size": 102400, "moe_intermediate_size": 1408,
+    "n_routed_experts": 64, "n_shared_experts": 2, "num_experts_per_tok": 6,
+    "first_k_dense_replace": 1,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("architecture", "boards", "copies"),
+    [(LLAMA_8B, 1, 1), (LLAMA_8B, 8, 1), (LLAMA_8B, 16, 2), (QWEN_HALF_B, 14, 7), (LATENT, 1, 1),
+     (LATENT, 8, 8)],
+)  # fmt: skip
+def test_every_board_keeps_a_head_at_least_and_the_latents_of_all(
+    architecture: dict[str, object], boards: int, copies: int
+) -> None:
+    """As vLLM's `ModelConfig.get_num_kv_heads` has it."""
+    model = shape(architecture)
+    assert model.kv_copies(boards) == copies
+    each = cache_bytes(model, HALF, 100, model.kv_copies(boards))
+    assert each == copies * 100 * kv_bytes_per_token(model, HALF)
+
+
+def test_every_copy_of_keys_and_values_is_written_and_read() -> None:
+    model, load = shape(QWEN_HALF_B), work(n=7, out=19, batch=3)
+    one, four = (prefill(model, HALF, load, copies=copies) for copies in (1, 4))
+    assert four.bytes - one.bytes == 3 * 3 * 7 * kv_bytes_per_token(model, HALF)
+    one, four = (decode(model, HALF, load, copies=copies) for copies in (1, 4))
+    moved = sum(range(8, 26)) + 18
+    assert four.bytes - one.bytes == 3 * 3 * moved * kv_bytes_per_token(model, HALF)
+    assert four.flops == one.flops
+
+
 def test_quantized_weights_are_smaller_and_the_cache_is_not() -> None:
     eight, four = precision("bfloat16", "fp8"), precision("bfloat16", "awq")
     sizes = [weight_bytes(shape(LLAMA_8B), p) for p in (precision("float32"), HALF, eight, four)]

@@ -22,7 +22,7 @@ from workers.costs.speculation import draft_shape, fewest, kept, proposed
 from workers.shapes.shape import Precision, Shape, precision
 
 #: Bumped when a formula or constant changes what a simulated row says.
-VERSION = "5"
+VERSION = "6"
 
 #: Options that keep a part of the weights in the host's memory.
 _OFFLOADING = ("cpu_offload_gb", "offload_group_size")
@@ -121,7 +121,8 @@ def _draft(group: Group, running: int) -> Group | None:
 def _prefill(group: Group, workload: Workload, running: int) -> Phase:
     """Return the phase that turns a batch's prompts into first tokens."""
     prompts = replace(workload, batch_size=-(-workload.batch_size // group.parts))
-    work = prefill(group.shape, group.numbers, prompts, _spread(group.engine))
+    spread, copies = _spread(group.engine), kv_copies(group.engine, group.shape)
+    work = prefill(group.shape, group.numbers, prompts, spread, copies)
     return group.phase(work, running)
 
 
@@ -139,13 +140,21 @@ def _decode(
     """
     requests = running * workload.beams
     answers = replace(workload, batch_size=-(-requests // group.parts))
-    work = decode(group.shape, group.numbers, answers, _spread(group.engine), ahead, keeps)
+    spread, copies = _spread(group.engine), kv_copies(group.engine, group.shape)
+    work = decode(group.shape, group.numbers, answers, spread, copies, ahead, keeps)
     return group.phase(work.times(often * workload.batch_size / running), requests)
 
 
 def _spread(engine: EngineSpec) -> int:
     """Return over how many boards an engine spreads whole experts, where it does not split them."""
     return engine.tensor_parallel if engine.options.get("enable_expert_parallel") else 1
+
+
+def kv_copies(engine: EngineSpec, shape: Shape) -> float:
+    """Return how often an engine's boards keep each key and value, all together."""
+    split = engine.options.get("decode_context_parallel_size")  # by tokens, beside the heads
+    copies = shape.kv_copies(engine.tensor_parallel)
+    return max(1.0, copies / split) if isinstance(split, int) and split > 0 else copies
 
 
 def numbers_of(engine: EngineSpec) -> Precision:
@@ -191,13 +200,18 @@ def memory_filled(engine: EngineSpec, shape: Shape, board: Board, workload: Work
 
 
 def held_bytes(engine: EngineSpec, shape: Shape, context: int) -> tuple[float, float]:
-    """Return the bytes of all weights, and those of the cache of a sequence; a draft's included."""
+    """Return the bytes of all weights, and those of the cache of a sequence; a draft's included.
+
+    Summed over the group: what several boards keep counts as often.
+    """
     numbers, draft = numbers_of(engine), draft_shape(engine)
-    weights, each = weight_bytes(shape, numbers), cache_bytes(shape, numbers, context)
+    weights = weight_bytes(shape, numbers)
+    each = cache_bytes(shape, numbers, context, kv_copies(engine, shape))
     if draft is None:
         return weights, each
     plain = replace(numbers, weight_bytes=precision(engine.dtype).weight_bytes)
-    return weights + weight_bytes(draft, plain), each + cache_bytes(draft, plain, context)
+    of_draft = cache_bytes(draft, plain, context, kv_copies(engine, draft))
+    return weights + weight_bytes(draft, plain), each + of_draft
 
 
 def usable_bytes(engine: EngineSpec, board: Board) -> float | None:

@@ -50,18 +50,23 @@ def kv_bytes_per_token(shape: Shape, numbers: Precision) -> float:
     return shape.kv_elements_per_token * numbers.kv_bytes
 
 
-def cache_bytes(shape: Shape, numbers: Precision, context: int) -> float:
-    """Bytes that a sequence of `context` tokens keeps: KV cache within each window, and state."""
-    return (shape.kv_elements(context) + shape.state_elements) * numbers.kv_bytes
+def cache_bytes(shape: Shape, numbers: Precision, context: int, copies: float = 1.0) -> float:
+    """Bytes that a sequence of `context` tokens keeps, summed over the group.
+
+    `copies` of the KV cache within each window, and state.
+    """
+    return (copies * shape.kv_elements(context) + shape.state_elements) * numbers.kv_bytes
 
 
-def prefill(shape: Shape, numbers: Precision, workload: Workload, spread: int = 1) -> Work:
+def prefill(
+    shape: Shape, numbers: Precision, workload: Workload, spread: int = 1, copies: float = 1.0
+) -> Work:
     """Work of turning the prompts of a batch into their first tokens, in one step.
 
-    The weights are read once, keys, values and state written once.
+    The weights are read once, state written once, and keys and values in all `copies`.
     """
     n, batch = workload.input_tokens, workload.batch_size
-    written = n * shape.kv_elements_per_token + shape.state_elements
+    written = copies * n * shape.kv_elements_per_token + shape.state_elements
     weights = _weights_read(shape, numbers, batch * n, spread)
     return Work(
         flops=batch * (shape.layer_flops(1, n) + shape.head_flops),
@@ -77,6 +82,7 @@ def decode(
     numbers: Precision,
     workload: Workload,
     spread: int = 1,
+    copies: float = 1.0,
     proposed: int = 0,
     kept: float = 1.0,
 ) -> Work:
@@ -84,7 +90,8 @@ def decode(
 
     A step computes one token more than were `proposed`. It reads the weights once for the batch,
     and of every request the keys and values of its context; it writes those of the tokens that it
-    computes, and reads and writes the state.
+    computes, and reads and writes the state. The boards of a group keep keys and values in so many
+    `copies`, all of which are read.
     """
     more, batch = workload.output_tokens - 1, workload.batch_size
     if not more:
@@ -94,7 +101,8 @@ def decode(
     computed = steps * (1 + proposed)  # tokens of a request
     flops = shape.layer_flops(first, last, decode=True) + more * shape.head_flops
     moved = shape.kv_elements_read(first, last) * (steps / more)
-    moved += computed * shape.kv_elements_per_token + steps * 2 * shape.state_elements
+    moved = copies * (moved + computed * shape.kv_elements_per_token)
+    moved += steps * 2 * shape.state_elements
     weights = steps * _weights_read(shape, numbers, batch * (1 + proposed), spread)
     return Work(
         flops=batch * flops * (computed / more),

@@ -140,7 +140,7 @@ def _speculation(
 def _kv_cache_bytes(spec: EngineSpec, limits: Limits, folders: Sequence[Path | None]) -> int:
     """Return the bytes of a KV cache that holds the largest batch at the longest context.
 
-    Of each worker: keys and values, of a draft too, are split over them as far as there are heads.
+    Of each worker, which has its part of keys and values, of a draft's too, or a copy of them.
     """
     shapes = [shape_of(spec.model.name, config_of(f)) for f in folders if f is not None]
     option = spec.options.get("block_size")
@@ -151,8 +151,8 @@ def _kv_cache_bytes(spec: EngineSpec, limits: Limits, folders: Sequence[Path | N
     for shape in shapes:
         if shape is None:
             return 2 << 30
-        heads = min(spec.tensor_parallel, shape.kv_heads)
-        token += shape.kv_elements_per_token * precision(spec.dtype).kv_bytes / heads
+        kept = shape.kv_elements_per_token * shape.kv_copies(spec.tensor_parallel)
+        token += kept * precision(spec.dtype).kv_bytes / spec.tensor_parallel
     return int(blocks * block * token)
 
 

@@ -51,7 +51,8 @@ class Shape:
 
     `groups` are its layers by kind; `vectors` what lies outside of them and is no matrix: the last
     norm, learned positions, biases of the output. `heads` are 0 without attention, `experts`
-    without a mixture; `embedding` is 0 where tokens are embedded in the hidden size.
+    without a mixture; `embedding` is 0 where tokens are embedded in the hidden size. `kv_parts` are
+    those that a token's KV cache can be split into over boards: its heads, and 1 of latents.
     """
 
     name: str
@@ -71,6 +72,7 @@ class Shape:
     expert_intermediate: int = 0
     embedding: int = 0
     vectors: int = 0
+    kv_parts: int = 1
 
     @property
     def layers(self) -> int:
@@ -135,6 +137,13 @@ class Shape:
     def state_elements(self) -> int:
         """Elements of state that a sequence keeps whatever its length."""
         return sum(group.count * group.state_elements for group in self.groups)
+
+    def kv_copies(self, boards: int) -> float:
+        """Return how often boards that split the heads keep a token's KV cache, all together.
+
+        vLLM has at least one key-value head on each, and the latents of all heads.
+        """
+        return max(1.0, boards / self.kv_parts)
 
     @property
     def windowed(self) -> bool:
@@ -223,4 +232,5 @@ def shape_of(name: str, architecture: Mapping[str, object]) -> Shape | None:
         expert_intermediate=expert_width(config, hidden) if experts else 0,
         embedding=config.size("embedding") or 0,
         vectors=vectors_of(config, hidden, vocabulary),
+        kv_parts=1 if config.number("kv_lora_rank") else max(1, kv_heads),
     )

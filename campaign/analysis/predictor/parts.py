@@ -135,7 +135,8 @@ def _traffic(point: Point, numbers: Precision) -> dict[str, float]:
     reached = 1.0 - (1.0 - build.chosen) ** point.batch if point.mixture else 0.0
     first, more = round(point.input_tokens) + 1, max(1, round(point.output_tokens) - 1)
     read = frame.kv_elements_read(first, first + more - 1) / more
-    kept = read + frame.kv_elements_per_token + 2 * frame.state_elements
+    copies = frame.kv_copies(point.tensor_parallel)
+    kept = copies * (read + frame.kv_elements_per_token) + 2 * frame.state_elements
     return {
         "weights": point.data_parallel * build.resident * numbers.weight_bytes,
         "experts": reached * build.routed * numbers.weight_bytes,
@@ -163,7 +164,8 @@ def _prompt(point: Point, numbers: Precision, prices: _Prices) -> float:
     frame, length = point.build.frame, max(1, round(point.input_tokens))
     layers = _flops_j(point, prices, 1, length, decode=False)
     flops = point.batch * (layers + frame.head_flops * prices.flop_j)
-    written = point.batch * length * frame.kv_elements_per_token * numbers.kv_bytes
+    kept = frame.kv_elements_per_token * frame.kv_copies(point.tensor_parallel)
+    written = point.batch * length * kept * numbers.kv_bytes
     return flops + (point.build.total * numbers.weight_bytes + written) * prices.byte_j
 
 

@@ -14,8 +14,7 @@ from campaign.analysis.per_request import Sample
 from campaign.analysis.setups import Setup
 from campaign.analysis.sweet_spots.first_principles import Known
 from db.records import Workload
-from workers.costs.cost import estimate, numbers_of, usable_bytes
-from workers.costs.roofline import cache_bytes, weight_bytes
+from workers.costs.cost import estimate, held_bytes, usable_bytes
 
 #: The largest batch of arXiv:2504.17674.
 MOST_TOGETHER = 1024
@@ -101,10 +100,8 @@ class Fitting:
         room = usable_bytes(engine, self.known.board)
         if room is None:
             return self.most
-        numbers = numbers_of(engine)
-        each = cache_bytes(shape, numbers, context)
-        left = room - weight_bytes(shape, numbers)
-        return max(0, min(self.most, int(left // (each or 1.0))))
+        weights, each = held_bytes(engine, shape, context)
+        return max(0, min(self.most, int((room - weights) // (each or 1.0))))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
