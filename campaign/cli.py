@@ -90,6 +90,10 @@ class _Parser(argparse.ArgumentParser):
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a verb; returns its exit code. Every expected error is one line on stderr."""
+    if sys.stderr is None:  # closed: what is printed there would go to stdout
+        sys.stderr = Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115 - to the end
+    if sys.stdout is None:
+        return _fail("stdout is closed: send it to a file, or to /dev/null", ConfigError.exit_code)
     try:
         return _run(list(sys.argv[1:] if argv is None else argv))
     except CampaignError as error:

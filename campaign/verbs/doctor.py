@@ -20,7 +20,7 @@ from campaign.cluster.here import found_boards
 from campaign.configuration.config import load
 from campaign.storeroom import existing, is_there, split
 from campaign.tabular import say, write_json
-from db.dumping import about, programs
+from db.dumping import about, programs, takes_rows
 from db.embedded import default_folder
 from db.embedded_life import Answer, answer
 from db.embedded_place import require_entry, wheel_install
@@ -152,7 +152,11 @@ def look_at_store(where: Place) -> Finding:
             name = "" if where.url is None else f" {known_as(where.url)}"
             state = "was running" if running else "was not running"
             detail = f"opens: {about(store)}{name}, {state}"
-            return Finding(subject="store", ok=True, detail=detail)
+            if takes_rows(store):
+                return Finding(subject="store", ok=True, detail=detail)
+            words = "and takes nothing: it is a standby, or the login only reads"
+            fix = "name its primary in store.url, or another login"
+            return Finding(subject="store", ok=False, detail=f"{detail}, {words}", fix=fix)
     except CampaignError as error:
         return _no_store(error)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import json
 import logging
 import os
 import re
@@ -17,10 +18,11 @@ import psycopg
 import pytest
 from sqlalchemy.engine import Connection, make_url
 
+from campaign.cli import main
 from db import leases, presence, schema
 from db.embedded import EmbeddedPostgres
 from db.embedded_life import processes
-from db.errors import ConfigError, StoreRefused, StoreUnavailable
+from db.errors import ConfigError, Infeasible, StoreRefused, StoreUnavailable
 from db.place import Place
 from db.records import Outcome
 from db.store import Store, statements
@@ -111,6 +113,20 @@ def test_a_server_that_became_a_standby_is_away(store: Store) -> None:
     said = "takes nothing .* read-only transaction.: it is a standby, .* name its primary"
     with pytest.raises(StoreUnavailable, match=said), store.begin() as connection:
         connection.exec_driver_sql("set transaction read only; delete from tasks")
+
+
+def test_doctor_says_that_a_standby_takes_nothing(
+    store: Store, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = "-csearch_path=absence -cdefault_transaction_read_only=on"
+    url = make_url(store.url).update_query_dict({"options": options})
+    text = url.render_as_string(hide_password=False)
+    assert main(["doctor", "--json", f"store.url='{text}'"]) == Infeasible.exit_code
+    said = json.loads(capsys.readouterr().out)
+    (found,) = (one for one in said["findings"] if one["subject"] == "store")
+    assert (said["can_measure"], found["ok"]) == (False, False)
+    assert "takes nothing: it is a standby" in found["detail"]
+    assert "name its primary" in found["fix"]
 
 
 @contextmanager

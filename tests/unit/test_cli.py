@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import subprocess
 import sys
 from argparse import ArgumentParser, Namespace
@@ -124,3 +125,23 @@ def test_a_reader_that_leaves_is_no_error() -> None:
     result = subprocess.run(["bash", "-o", "pipefail", "-c", command], cwd=ROOT,
                             capture_output=True, text=True, check=False, timeout=120)  # fmt: skip
     assert (result.stdout, result.stderr, result.returncode) == ("{", "", 0)
+
+
+@pytest.mark.parametrize(
+    ("closed", "code", "said"),
+    [
+        ("1>&-", 2, "campaign: stdout is closed: send it to a file, or to /dev/null\n"),
+        ("2>&-", 0, ""),
+        ("1>&- 2>&-", 2, ""),
+    ],
+)
+def test_a_stream_that_is_closed_is_no_traceback_and_takes_nothing_of_another(
+    closed: str, code: int, said: str
+) -> None:
+    """What is for stderr would go to stdout, which is for data, where stderr is closed."""
+    words = f"exec {sys.executable} -m campaign plan +grid=smoke --json {closed}"
+    done = subprocess.run(["sh", "-c", words], cwd=ROOT, capture_output=True, text=True,
+                          check=False)  # fmt: skip
+    assert (done.returncode, done.stderr) == (code, said)
+    assert not done.stdout or json.loads(done.stdout)["campaign"] == "smoke"
+    assert bool(done.stdout) == (code == 0)
