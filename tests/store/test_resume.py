@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from campaign.catalogue.catalog import load_catalog
 from campaign.configuration.config import load
 from campaign.running import prepare as preparing
 from campaign.running import site
@@ -96,6 +97,22 @@ def test_a_resumed_engine_keeps_its_own_folder_of_two(
     assert len(expansions) == 1
     assert {work.engine.model.folder for work in second.engines.values()} == set(map(str, folders))
     assert second.engines == first.engines
+
+
+def test_an_engine_is_loaded_for_the_longest_context_that_fits_its_board(
+    world: World, tmp_path: Path
+) -> None:
+    """A context of 400,000 tokens wants 52 GB beside 16 of weights: it is left out, alone."""
+    folder = tmp_path / "long"
+    folder.mkdir()
+    shape = load_catalog().model("meta-llama/Llama-3.1-8B").architecture
+    (folder / "config.json").write_text(json.dumps({**shape, "max_position_embeddings": 1_000_000}))
+    lengths = "workload.input_tokens=[100,400000]", "workload.output_tokens=20"
+    long = f"model={folder}", "board=[rtx-a6000,h100-sxm-80gb]", "workload.batch_size=1"
+    campaign = begin(world, *lengths, *long)
+    found = {work.engine.board: (work.rig.limits.context_tokens, work.tasks)
+             for work in campaign.engines.values()}  # fmt: skip
+    assert found == {"rtx-a6000": (120, 1), "h100-sxm-80gb": (400_020, 2)}
 
 
 def test_what_nobody_could_find_again_is_forgotten(
