@@ -13,8 +13,8 @@ from workers.effort import Unit, effort_of, pace, unit_of
 from workers.shapes.shape import shape_of
 
 #: How many times the estimate a task may take, its warm-up and windows as many as its protocol
-#: allows. Estimates of first principles are up to half too short where they were compared
-#: (docs/estimate.md).
+#: allows: of the default's 3 to 10 windows 6.7 times what a plan says of it. Of 495 published runs
+#: (docs/estimate.md) 45 took more than twice the estimate of a batch, none more than 5.3 times.
 TIMES = 2.0
 
 
