@@ -12,6 +12,7 @@ import tempfile
 from collections.abc import Callable, Generator, Iterator, Mapping
 from pathlib import Path
 
+import hypothesis
 import psutil
 import pytest
 
@@ -29,10 +30,14 @@ FIRST, LAST = ("nvml", "crash", "ray", "chaos", "engines", "docs"), ("unit",)
 
 
 def pytest_configure() -> None:
-    """Let the signals of a terminal reach the processes of the tests.
+    """Hold no example to a time, and let a terminal's signals reach the tests' processes.
 
-    A suite that was started in the background inherits that they are ignored, and so would they.
+    On a busy machine any example may be slow. A suite that was started in the background inherits
+    that signals are ignored, and so would they.
     """
+    slow = [hypothesis.HealthCheck.too_slow]
+    hypothesis.settings.register_profile("unhurried", deadline=None, suppress_health_check=slow)
+    hypothesis.settings.load_profile("unhurried")
     signal.signal(signal.SIGINT, signal.default_int_handler)
     for number in (signal.SIGQUIT, signal.SIGHUP):
         signal.signal(number, signal.SIG_DFL)

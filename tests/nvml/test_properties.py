@@ -19,7 +19,7 @@ UUIDS = tuple(f"GPU-{letter * 8}-0000-0000-0000-000000000000" for letter in "abc
 ROUNDED_J = 0.003
 
 real_time = settings(
-    max_examples=6, derandomize=True, deadline=None, database=None,
+    max_examples=6, derandomize=True, database=None,
     phases=[Phase.explicit, Phase.generate],
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )  # fmt: skip

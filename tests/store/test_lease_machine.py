@@ -281,7 +281,6 @@ def play(store: Store, *phases: Phase) -> None:
         max_examples=40,
         stateful_step_count=30,
         phases=phases,
-        deadline=None,
         database=None,
         derandomize=True,
         suppress_health_check=list(HealthCheck),

@@ -7,7 +7,7 @@ from dataclasses import MISSING, fields, replace
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
 from db.asking import shipped
@@ -64,8 +64,7 @@ def claimed(world: World) -> Workload:
 
 
 # Without shrinking: an example costs a store.
-@settings(max_examples=40, deadline=None, phases=[Phase.generate],
-          suppress_health_check=[HealthCheck.too_slow])  # fmt: skip
+@settings(max_examples=40, phases=[Phase.generate])
 @given(st.lists(workloads, min_size=1, max_size=4, unique=True))
 def test_any_workload_comes_back_as_it_was(store: Store, asked: list[Workload]) -> None:
     tasks = [replace(task(1), key=f"v1:{n}", workload=work) for n, work in enumerate(asked)]

@@ -74,7 +74,7 @@ def test_a_backend_gets_its_own_flags_only() -> None:
     st.sets(st.integers(1, 64), min_size=1, max_size=3),
     st.integers(1, 3),
 )
-@settings(deadline=None, max_examples=6)
+@settings(max_examples=6)
 def test_the_grid_is_the_product_of_its_axes(
     batches: set[int], inputs: set[int], replicates: int
 ) -> None:

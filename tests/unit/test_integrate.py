@@ -3,7 +3,7 @@
 import math
 
 import pytest
-from hypothesis import HealthCheck, assume, given, settings
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from tests.nvml.curve import StandinGpu
@@ -13,9 +13,6 @@ from workers.meters.integrate import Sensor, integrate, largest_gap_ns, power_at
 S = 1_000_000_000
 T0 = 1000 * S
 LIMIT_W = 700.0
-
-# A busy machine must not decide whether a property holds.
-unhurried = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 curves = st.builds(
     StandinGpu,
@@ -50,7 +47,6 @@ def edge(gpu: StandinGpu, t_ns: int, *, after: bool, skip: int = 0, half_ns: int
     )  # fmt: skip
 
 
-@unhurried
 @given(gpu=curves, window=windows)
 def test_a_window_from_tick_to_tick_is_the_counter_exactly(gpu, window):
     start = edge(gpu, T0 + window[0], after=False)
@@ -62,7 +58,6 @@ def test_a_window_from_tick_to_tick_is_the_counter_exactly(gpu, window):
     assert energy.half_width_j == pytest.approx(0.0, abs=1e-6)
 
 
-@unhurried
 @given(gpu=curves, window=windows, skip=st.integers(0, 3))
 def test_a_window_between_ticks_lies_within_its_half_width(gpu, window, skip):
     start_ns, end_ns = T0 + window[0], T0 + window[0] + window[1]
@@ -75,7 +70,6 @@ def test_a_window_between_ticks_lies_within_its_half_width(gpu, window, skip):
     assert energy.half_width_j <= 2 * LIMIT_W * gpu.tick_s
 
 
-@unhurried
 @given(watts=st.floats(20, LIMIT_W), tick_s=st.sampled_from([0.001, 0.02, 0.1]), window=windows)
 def test_splitting_the_tick_beats_ignoring_the_edge_on_a_steady_board(watts, tick_s, window):
     gpu = StandinGpu(low_w=watts, tick_s=tick_s)
@@ -88,7 +82,6 @@ def test_splitting_the_tick_beats_ignoring_the_edge_on_a_steady_board(watts, tic
     assert abs(energy.energy_j - exact_j) <= min(0.004, abs(naive_j - exact_j) + 0.004)
 
 
-@unhurried
 @given(gpu=curves, window=windows, half_ns=st.integers(1, 500_000))
 def test_a_wide_bracket_is_in_the_half_width(gpu, window, half_ns):
     start = edge(gpu, T0, after=False, half_ns=half_ns)
@@ -101,7 +94,6 @@ def test_a_wide_bracket_is_in_the_half_width(gpu, window, half_ns):
 inside = st.floats(0.02, 0.98)
 
 
-@unhurried
 @given(
     gpu=curves, window=windows, late_ns=st.integers(0, S // 5), missed=st.integers(0, 5),
     skip=st.integers(0, 5), held_in=inside, seen_in=inside,
@@ -133,7 +125,6 @@ def test_a_sampler_that_slept_after_the_window_still_lies_within_its_half_width(
         assert energy.energy_j == pytest.approx(gpu.energy_j(*cut), abs=0.05 + whole_mj_s * 0.2)
 
 
-@unhurried
 @given(gpu=curves, window=windows, skip=st.integers(1, 5), held_in=inside, cut_in=inside)
 def test_a_window_that_ends_after_the_first_tick_of_the_search_is_split_in_a_later_one(
     gpu, window, skip, held_in, cut_in
@@ -163,7 +154,6 @@ def test_a_counter_that_went_backwards_gives_nothing():
     assert counter_energy(end, start, (T0, T0 + S), tick_s=0.02, limit_w=LIMIT_W) is None
 
 
-@unhurried
 @given(
     watts=st.lists(st.floats(0, 1000), min_size=4, max_size=60),
     step_ms=st.integers(10, 200),
@@ -185,7 +175,6 @@ def test_the_trapezoid_is_exact_for_a_polygon(watts, step_ms, cut):
     assert integral.mean_w == pytest.approx(integral.energy_j * 1e9 / (window[1] - window[0]))
 
 
-@unhurried
 @given(
     watts=st.lists(st.floats(0, 1000), min_size=6, max_size=40),
     cut=st.floats(0.3, 0.7),
@@ -305,7 +294,6 @@ def test_the_updates_of_a_fast_sensor_may_be_seen_late_and_those_between_not_at_
     assert found.half_width_j >= math.hypot(1.4 * between_j, 0.02 * 300)
 
 
-@unhurried
 @given(gpu=curves, ticks=st.integers(0, 50), share=st.floats(0.11, 0.89))
 def test_an_edge_advances_to_the_last_tick_before_now(gpu, ticks, share):
     start = edge(gpu, T0, after=False)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from campaign.running.pace import Estimate, corrected
@@ -71,7 +71,6 @@ def test_measurements_of_engines_that_are_no_longer_asked_for_count_for_nothing(
     assert corrected(ESTIMATES, paced(e9=(1000, 1.0))) == ESTIMATES
 
 
-@settings(deadline=None)
 @given(
     st.dictionaries(
         st.sampled_from([1, 2, 3]),

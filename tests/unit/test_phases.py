@@ -11,7 +11,7 @@ from functools import cached_property
 from itertools import accumulate, pairwise
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from db.leases import Claim
@@ -99,7 +99,6 @@ def found(rows: Sequence[PhaseEnergy]) -> dict[Phase, PhaseEnergy]:
     return {row.phase: row for row in rows}
 
 
-unhurried = settings(deadline=None)
 WATTS = st.floats(20, 700)
 LENGTHS = st.integers(11 * TICK_NS, 40 * TICK_NS)
 gaps = st.integers(0, 3 * TICK_NS)
@@ -130,7 +129,6 @@ def laid_out(
 # ---- by steps ----------------------------------------------------------------------------------
 
 
-@unhurried
 @given(batches, st.tuples(WATTS, WATTS, WATTS, WATTS), offsets)
 def test_phases_at_a_power_of_their_own_are_found_exactly(
     shapes: list[tuple[int, int, int, int]], watts: tuple[float, float, float, float], offset: int
@@ -152,7 +150,6 @@ def test_phases_at_a_power_of_their_own_are_found_exactly(
         assert row.duration_s == pytest.approx(sum(e - s for s, e in spans) / 1e9)
 
 
-@unhurried
 @given(batches, st.tuples(WATTS, WATTS, WATTS, WATTS), offsets)
 def test_a_gap_that_draws_more_than_the_phases_is_in_the_half_width(
     shapes: list[tuple[int, int, int, int]], watts: tuple[float, float, float, float], offset: int
@@ -182,7 +179,6 @@ courses = st.tuples(
 )
 
 
-@unhurried
 @given(courses, st.lists(st.floats(0, 1), min_size=1, max_size=12))
 def test_parts_of_any_course_add_up_to_the_whole_and_are_never_negative(
     course: CounterCurve, cuts: list[float]
@@ -197,7 +193,6 @@ def test_parts_of_any_course_add_up_to_the_whole_and_are_never_negative(
     assert math.fsum(part.energy_j for part in parts) == pytest.approx(whole_j, abs=1e-9)
 
 
-@unhurried
 @given(courses, st.floats(0, 1))
 def test_a_course_keeps_to_its_ticks(course: CounterCurve, cut: float) -> None:
     start, end = course.times_ns[0], course.times_ns[-1]
@@ -209,7 +204,6 @@ def test_a_course_keeps_to_its_ticks(course: CounterCurve, cut: float) -> None:
     assert low_j - 1e-9 <= part.energy_j + course.joules[0] <= high_j + 1e-9
 
 
-@unhurried
 @given(courses, st.floats(0, 1), st.floats(0, 1))
 def test_more_time_is_never_less_energy(course: CounterCurve, one: float, other: float) -> None:
     start, end = course.times_ns[0], course.times_ns[-1]
@@ -218,7 +212,6 @@ def test_more_time_is_never_less_energy(course: CounterCurve, one: float, other:
     assert all(part is not None and part.energy_j >= -1e-9 for part in parts)
 
 
-@unhurried
 @given(batches, st.tuples(WATTS, WATTS, WATTS, WATTS), offsets)
 def test_phases_and_the_rest_are_the_window(
     shapes: list[tuple[int, int, int, int]], watts: tuple[float, float, float, float], offset: int

@@ -4,7 +4,7 @@ import os
 from contextlib import contextmanager
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from workers.meters.rapl import RaplMeter, wrapped_delta_uj
@@ -75,7 +75,6 @@ def test_a_counter_that_wraps_is_unwrapped(tree):
     assert metered(tree, rapl_0=2_000_000).package_j == pytest.approx(3.0)
 
 
-@settings(deadline=None)
 @given(start=st.integers(0, RANGE_UJ - 1), drawn=st.integers(0, RANGE_UJ - 1))
 def test_the_delta_survives_one_wrap_at_any_place(start, drawn):
     assert wrapped_delta_uj(start, (start + drawn) % RANGE_UJ, RANGE_UJ) == drawn

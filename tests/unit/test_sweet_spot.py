@@ -134,14 +134,14 @@ positive = st.floats(1e-9, 1e3)
 coefficients = st.tuples(*[positive] * 6).map(np.array)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(coefficients, st.floats(1, 1e5))
 def test_the_best_output_length_is_the_numeric_minimum(theta: Floats, n_in: float) -> None:
     best = per_output_token(theta, n_in)
     assert_is_minimum(lambda n: SIX.energy_j(theta, np.full_like(n, n_in), n) / n, best)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(coefficients, st.floats(1, 1e5))
 def test_so_it_is_per_token_of_prompt_and_answer(theta: Floats, n_in: float) -> None:
     best = per_total_token(theta, n_in)

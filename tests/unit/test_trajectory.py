@@ -3,14 +3,13 @@
 import random
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from workers.meters.counting import Edge, Tick
 from workers.meters.trajectory import trajectory
 
 MS = 1_000_000
-unhurried = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 
 def counter(at_ns, period_ns, watts=300.0):
@@ -29,7 +28,6 @@ def course(times_ns, period_ns, ticks, tick):
     return trajectory(edge(0, period_ns), edge(ticks, period_ns), tick, looks)
 
 
-@unhurried
 @given(
     period_ms=st.sampled_from([1, 20, 100]), ticks=st.integers(1, 1500), seed=st.integers(0, 99),
     off=st.floats(-0.9, 0.9), error=st.floats(1e-6, 0.01),
