@@ -33,9 +33,9 @@ UNDEFINED_TABLE = "42P01"
 QUERY_CANCELED = "57014"
 
 READER_NEEDED = (
-    "your own SQL needs a login without rights on this store: create one (`create role analyst "
-    "login; grant select on all tables in schema public to analyst`) and name it with "
-    "store.reader_url=postgresql+psycopg://analyst@host/database; named queries work without"
+    "your own SQL needs a login that may only read: deploy/roles.sql makes campaign_reader; name "
+    "it with store.reader_url=postgresql+psycopg://campaign_reader@host/database; named queries "
+    "work without"
 )
 
 # A login that may write, or reach the server's files and programs, is no reader.

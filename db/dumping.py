@@ -116,7 +116,10 @@ def dump(store: Store, file: Path) -> int:
         ]
         said = subprocess.run(command, capture_output=True, check=False)
         if said.returncode:
-            raise ConfigError(f"no dump was written: {_reason(said.stderr)}")
+            words = _reason(said.stderr)
+            refused = "permission denied" in words or "may lack" in words  # until 17, and since
+            fix = "; the owner of the store dumps it" if refused else ""
+            raise ConfigError(f"no dump was written: {words}{fix}")
         Path(partial).replace(file)
     finally:
         Path(partial).unlink(missing_ok=True)

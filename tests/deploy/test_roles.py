@@ -13,6 +13,7 @@ from psycopg.errors import InsufficientPrivilege
 from db import schema, tables
 from db.asking import Limits, Question, asked, shipped
 from db.claims import counted
+from db.dumping import dump
 from db.errors import ConfigError, StoreUnavailable
 from db.leases import LeasePolicy, Leases
 from db.results import with_windows
@@ -355,6 +356,22 @@ def test_the_analyst_is_the_login_that_queries_ask_for(server, worked):
         asked(own, owner, server.url(WORKER, name), limits=limits, settings={}),
     ):
         pass
+
+
+def test_without_a_login_that_only_reads_the_script_is_named_that_makes_it(server, worked):
+    name, _ = worked
+    own, owner = Question(sql="select 1"), server.url("campaign", name)
+    told = pytest.raises(ConfigError, match=f"makes {READER}; name it with store")
+    with told, asked(own, owner, None, limits=Limits(), settings={}):
+        pass
+
+
+def test_who_may_not_dump_is_told_who_may(server, database, tmp_path):
+    store = Store(server.url(WORKER, database))
+    with pytest.raises(ConfigError, match="; the owner of the store dumps it"):
+        dump(store, tmp_path / "store.dump")
+    store.close()
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_what_a_report_gathers_the_worker_may_and_the_analyst_is_told_so(server, database):
