@@ -45,8 +45,13 @@ def unchecked(where: Place) -> Iterator[Store]:
 
 
 def libpq_url(url: str) -> str:
-    """Return a store's URL as psql and the other programs of Postgres take it."""
-    return make_url(url).set(drivername="postgresql").render_as_string(hide_password=False)
+    """Return a store's URL as psql and the other programs of Postgres take it.
+
+    To them a plus is a plus, where SQLAlchemy writes it for the space in the name of a folder.
+    """
+    rendered = make_url(url).set(drivername="postgresql").render_as_string(hide_password=False)
+    place, mark, words = rendered.partition("?")
+    return place + mark + words.replace("+", "%20")
 
 
 def server_version(store: Store) -> str:

@@ -8,9 +8,11 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlencode
 
 import pytest
 from alembic import command
+from psycopg.conninfo import conninfo_to_dict
 from sqlalchemy.engine import Connection
 
 from campaign.cli import main
@@ -303,3 +305,6 @@ def test_a_url_for_libpq_names_the_same_place() -> None:
     assert libpq_url("postgresql+psycopg://me@h:5/d?sslmode=require") == (
         "postgresql://me@h:5/d?sslmode=require"
     )
+    file = "/home/zoe/my data+1/passfile"
+    url = f"postgresql+psycopg://me@/d?{urlencode({'passfile': file})}"
+    assert conninfo_to_dict(libpq_url(url))["passfile"] == file
