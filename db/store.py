@@ -73,11 +73,14 @@ def statements(file: str) -> Mapping[str, str]:
 
 
 def known_as(url: str) -> str:
-    """Return how people know a store: the folder of an embedded one, else its URL, no password."""
+    """Return how people know a store: the folder of an embedded one, else its URL, no password.
+
+    Its passfile lies there; its socket lies elsewhere where the folder's path is none for a socket.
+    """
     parsed = make_url(url)
-    socket = parsed.query.get("host")
-    if isinstance(socket, str) and "passfile" in parsed.query:
-        return f"in {Path(socket).parent}"
+    file = parsed.query.get("passfile")
+    if isinstance(file, str) and "host" in parsed.query:
+        return f"in {Path(file).parent}"
     return parsed.render_as_string(hide_password=True)
 
 

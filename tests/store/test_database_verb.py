@@ -21,7 +21,7 @@ from db.dumping import dump, libpq_url, program, restore
 from db.embedded import EmbeddedPostgres
 from db.errors import ConfigError
 from db.place import Place, opened
-from db.store import Store
+from db.store import Store, known_as
 from db.tables import metadata
 from tests.store.filled import fill
 
@@ -308,3 +308,11 @@ def test_a_url_for_libpq_names_the_same_place() -> None:
     file = "/home/zoe/my data+1/passfile"
     url = f"postgresql+psycopg://me@/d?{urlencode({'passfile': file})}"
     assert conninfo_to_dict(libpq_url(url))["passfile"] == file
+
+
+def test_an_embedded_store_is_known_by_its_folder_wherever_its_socket_is() -> None:
+    """A long path, or one with a space, has its socket in a private folder below /tmp."""
+    words = {"host": "/tmp/campaign-1o14dsuu", "passfile": "/home/zoe/my data/store/passfile"}
+    assert known_as(f"postgresql+psycopg://me@/d?{urlencode(words)}") == (
+        "in /home/zoe/my data/store"
+    )
