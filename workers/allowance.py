@@ -1,11 +1,11 @@
-"""How long an attempt may take until it is taken for one that hangs.
+"""How long an attempt, and a batch of it, may take until it is taken for one that hangs.
 
 Pure. An estimate, and generous: whoever outlives it is killed, three times and for good.
 """
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from db.leases import Claim
 from db.records import Board, EngineSpec, Workload
@@ -18,8 +18,16 @@ from workers.shapes.shape import shape_of
 TIMES = 2.0
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limit:
+    """Seconds that an attempt may take, and those in which no batch of it need end."""
+
+    whole_s: float
+    still_s: float
+
+
 class Allowance:
-    """The deadlines of an engine's tasks on a board: `least_s`, longer where the estimate is."""
+    """The limits of an engine's tasks on a board: `least_s`, longer where the estimate is."""
 
     def __init__(self, engine: EngineSpec, board: Board, least_s: float) -> None:
         """Know the engine; a workload is estimated when it first comes."""
@@ -28,14 +36,20 @@ class Allowance:
         self._least_s = least_s
         self._units: dict[Workload, Unit | None] = {}
 
-    def seconds(self, claim: Claim) -> float:
-        """Return how long an attempt at a task may take."""
+    def of(self, claim: Claim) -> Limit:
+        """Return how long an attempt at a task may take, and a batch of it."""
         if claim.workload not in self._units:
             self._units[claim.workload] = self._unit(claim.workload)
+        unit = self._units[claim.workload]
         allowed = claim.protocol
         allowed = replace(allowed, warmup_agree=allowed.warmup_max, repeats=allowed.repeats_max)
-        longest_s = effort_of(allowed, self._units[claim.workload]).seconds
-        return max(self._least_s, TIMES * longest_s * pace(self._engine))
+        batch_s = 0.0 if unit is None else unit.batch_s
+        return Limit(
+            whole_s=self._limit_s(effort_of(allowed, unit).seconds), still_s=self._limit_s(batch_s)
+        )
+
+    def _limit_s(self, estimated_s: float) -> float:
+        return max(self._least_s, TIMES * estimated_s * pace(self._engine))
 
     def _unit(self, workload: Workload) -> Unit | None:
         model = self._engine.model

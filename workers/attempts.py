@@ -13,6 +13,7 @@ import traceback
 import uuid
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 
 from db.errors import InvalidMeasurement, LeaseLost, RowRefused, StoreUnavailable, TaskFault
@@ -73,11 +74,11 @@ class Attempts:
             self.leases.release([self.session_id])
             return None
         self._replicate = claim.replicate
-        deadline_s = self.allowance.seconds(claim)
-        self.allow(deadline_s + SLACK_S)
+        limit = self.allowance.of(claim)
+        self.allow(limit.still_s + SLACK_S)
         reach("claimed")
         begun = self._begun(claim)
-        with self.heart.beating(begun, deadline_s) as watch:
+        with self.heart.beating(begun, limit) as watch:
             try:
                 ended = self._measured(claim, begun, watch)
             except LeaseLost as error:
@@ -107,7 +108,7 @@ class Attempts:
         """Measure; returns how it ended, whatever it was."""
         began_s = time.monotonic()
         try:
-            measurement = measure(self.rig, claim, watch.check)
+            measurement = measure(self.rig, claim, partial(self._moved, watch))
         except LeaseLost:
             raise
         except InvalidMeasurement as invalid:
@@ -125,6 +126,11 @@ class Attempts:
         self.keeper.took(claim.key, time.monotonic() - began_s)
         reach("measured")
         return replace(ended, outcome=Outcome.OK, measurement=measurement)
+
+    def _moved(self, watch: Watch) -> None:
+        """Say that a batch has ended. Raises LeaseLost if the lease is gone."""
+        watch.check()
+        self.allow(watch.left_s + SLACK_S)
 
     def _begun(self, claim: Claim) -> Ended:
         """Return whose attempt it is; how it ends is not known yet."""

@@ -1,9 +1,9 @@
 """The heartbeat of a session: a thread with its own connection that keeps the lease alive.
 
-It also keeps the deadline: an attempt that runs longer is closed as a fault and the process
-ends, because an engine that hangs cannot be interrupted from within. A beat that the store does not
-answer is missed, never waited for: the next one and the deadline come in time. No error ends the
-thread, and none keeps a process from its end.
+It also keeps the deadline: an attempt that runs longer, or one of whose batches does, is closed as
+a fault and the process ends, because an engine that hangs cannot be interrupted from within. A beat
+that the store does not answer is missed, never waited for: the next one and the deadline come in
+time. No error ends the thread, and none keeps a process from its end.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from typing import Self
 
 from db.errors import LeaseLost, StoreUnavailable
 from db.leases import Leases
+from workers.allowance import Limit
 from workers.spool import Ended, Spool, send
 
 log = logging.getLogger("campaign.heart")
@@ -33,26 +34,37 @@ LAST_BEAT_S = 1.0
 class Watch:
     """What the heart knows of one attempt; `lost` is set when its lease is gone."""
 
-    def __init__(self, attempt: Ended, deadline_s: float) -> None:
-        """Begin the attempt that `attempt` names; `deadline_s` bounds it."""
+    def __init__(self, attempt: Ended, limit: Limit) -> None:
+        """Begin the attempt that `attempt` names; `limit` bounds it and each of its batches."""
         self.lost = threading.Event()
         self.attempt = attempt
-        self.deadline_s = deadline_s
-        self._ends_s = time.monotonic() + deadline_s
+        self._limit = limit
+        self._moved_s = time.monotonic()
+        self._ends_s = self._moved_s + limit.whole_s
 
     def check(self) -> None:
-        """Raise LeaseLost if the lease is gone; called between batches."""
+        """Know that a batch has ended; raise LeaseLost if the lease is gone."""
+        self._moved_s = time.monotonic()
         if self.lost.is_set():
             raise LeaseLost(f"the lease of {self.attempt.key} was taken back")
 
     def rest(self) -> None:
         """Forget the deadline: the work is done, and what is left is to write it."""
-        self._ends_s = math.inf
+        self._ends_s = self._moved_s = math.inf
 
     @property
-    def over(self) -> bool:
-        """Whether the attempt has outlived its deadline."""
-        return time.monotonic() > self._ends_s
+    def left_s(self) -> float:
+        """Seconds that the attempt still has, or its batch where that has fewer."""
+        return min(self._ends_s, self._moved_s + self._limit.still_s) - time.monotonic()
+
+    @property
+    def over(self) -> str | None:
+        """What of the attempt has outlived its deadline; None if nothing has."""
+        if self.left_s >= 0:
+            return None
+        if time.monotonic() > self._ends_s:
+            return f"the attempt outlived its {self._limit.whole_s:g} s"
+        return f"no batch of the attempt ended for {self._limit.still_s:g} s"
 
 
 class Heart:
@@ -85,9 +97,9 @@ class Heart:
         self._thread.join(timeout=LAST_BEAT_S)
 
     @contextmanager
-    def beating(self, attempt: Ended, deadline_s: float) -> Iterator[Watch]:
-        """Beat for an attempt, which `deadline_s` bounds, while the block runs."""
-        watch = self._watch = Watch(attempt, deadline_s)
+    def beating(self, attempt: Ended, limit: Limit) -> Iterator[Watch]:
+        """Beat for an attempt, which `limit` bounds, while the block runs."""
+        watch = self._watch = Watch(attempt, limit)
         try:
             yield watch
         finally:
@@ -99,8 +111,8 @@ class Heart:
             watch = self._watch
             if watch is None or watch.lost.is_set():
                 continue
-            if watch.over:
-                self._end(watch)
+            if late := watch.over:
+                self._end(watch.attempt, late)
                 return
             try:
                 self._leases.beat(watch.attempt.lease_id)
@@ -111,13 +123,13 @@ class Heart:
             except Exception as error:  # noqa: BLE001 - a defect: the deadline is still to be kept
                 log.warning("beat_failed task=%s %r", watch.attempt.key, error)
 
-    def _end(self, watch: Watch) -> None:
+    def _end(self, attempt: Ended, late: str) -> None:
         """Close the attempt as a fault, in the spool if need be, and end the process group."""
-        message = f"the attempt outlived its {watch.deadline_s:g} s; the engine was killed"
+        message = f"{late}; the engine was killed"
         try:
-            self._close(replace(watch.attempt, kind="deadline", error=message))
+            self._close(replace(attempt, kind="deadline", error=message))
         except Exception as error:  # noqa: BLE001 - whoever reaps the lease counts a loss
-            log.error("deadline task=%s not_spooled %r", watch.attempt.key, error)  # noqa: TRY400
+            log.error("deadline task=%s not_spooled %r", attempt.key, error)  # noqa: TRY400
         finally:
             os.killpg(os.getpgrp(), signal.SIGKILL)
 

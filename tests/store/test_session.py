@@ -16,6 +16,7 @@ from db.records import EngineSpec, Reality
 from tests.store.world import ENGINE, ground, task
 from workers import attempts
 from workers.assignment import Assignment, Ending
+from workers.attempts import SLACK_S
 from workers.boardlock import BoardLock
 from workers.boards import FoundBoard
 from workers.engines.limits import Limits
@@ -294,3 +295,13 @@ def test_a_task_that_is_estimated_to_take_longer_than_its_deadline_may(store, mo
     policy = LeasePolicy(retry_delay_s=0.0, beat_s=0.02)
     report = run(assignment(store, engine, policy=policy, task_deadline_s=0.1))
     assert (report.outcomes, ended) == ({"ok": 3}, [])
+
+
+def test_the_guard_is_told_of_each_batch_that_ended(store):
+    job = assignment(store, options(pace=0.02), batches=(1,), task_deadline_s=0.1)
+    allowed = []
+    Session(job, (), allow=allowed.append).run()
+    ((batches,),) = ask(store, "select sum(w.batches) + max(a.warmup_batches) from windows w "
+                               "join attempts a on a.id = w.attempt_id")  # fmt: skip
+    a_batch = [seconds for seconds in allowed if 0.0 < seconds - SLACK_S < 0.11]
+    assert len(a_batch) > batches

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import threading
+import time
 import uuid
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,6 +16,7 @@ from db.errors import StoreUnavailable
 from db.leases import LeasePolicy
 from db.records import Outcome
 from workers import heart
+from workers.allowance import Limit
 from workers.heart import Heart
 from workers.spool import Ended, Spool, read
 
@@ -23,6 +25,11 @@ PATIENCE_S = 60.0
 ATTEMPT = Ended(
     task_id=1, key="late", lease_id=uuid.uuid4(), session_id=uuid.uuid4(), outcome=Outcome.FAULTED
 )
+
+
+def at_most(seconds: float) -> Limit:
+    """The limit of an attempt of one batch."""
+    return Limit(whole_s=seconds, still_s=seconds)
 
 
 class Troubled:
@@ -71,7 +78,7 @@ def test_no_error_of_a_beat_ends_the_thread(caplog: pytest.LogCaptureFixture) ->
     leases = Troubled(
         [RuntimeError("the pool is exhausted"), StoreUnavailable("away"), MemoryError()]
     )
-    with Heart(leases) as beats, beats.beating(ATTEMPT, PATIENCE_S) as watch:
+    with Heart(leases) as beats, beats.beating(ATTEMPT, at_most(PATIENCE_S)) as watch:
         assert leases.beaten.wait(PATIENCE_S)
         assert not watch.lost.is_set()
     said = [record.getMessage() for record in caplog.records]
@@ -84,8 +91,21 @@ def test_no_error_of_a_beat_ends_the_thread(caplog: pytest.LogCaptureFixture) ->
 
 def test_the_deadline_is_kept_after_a_beat_that_failed(killed: threading.Event) -> None:
     leases = Troubled([RuntimeError("once")])
-    with Heart(leases) as beats, beats.beating(ATTEMPT, 0.1):
+    with Heart(leases) as beats, beats.beating(ATTEMPT, at_most(0.1)):
         assert killed.wait(PATIENCE_S)
+
+
+def test_a_batch_that_hangs_ends_a_long_attempt_and_batches_that_end_do_not(
+    killed: threading.Event,
+) -> None:
+    limit = Limit(whole_s=PATIENCE_S, still_s=3.0)
+    with Heart(Troubled()) as beats, beats.beating(ATTEMPT, limit) as watch:
+        ends_s = time.monotonic() + 1.5 * limit.still_s
+        while time.monotonic() < ends_s:
+            watch.check()
+            assert not killed.wait(0.05)
+        assert killed.wait(PATIENCE_S / 2)
+        assert watch.over == "no batch of the attempt ended for 3 s"
 
 
 @pytest.mark.parametrize("error", [None, StoreUnavailable("away"), RuntimeError("a defect")])
@@ -93,7 +113,7 @@ def test_a_late_attempt_is_closed_or_kept_and_its_processes_are_ended(
     killed: threading.Event, tmp_path: Path, error: Exception | None
 ) -> None:
     spool = Spool(tmp_path)
-    with Heart(Troubled(closing=error), spool) as beats, beats.beating(ATTEMPT, 0.0):
+    with Heart(Troubled(closing=error), spool) as beats, beats.beating(ATTEMPT, at_most(0.0)):
         assert killed.wait(PATIENCE_S)
     kept = [read(path) for path in spool.files()]
     assert [(one.key, one.kind) for one in kept] == ([("late", "deadline")] if error else [])
@@ -103,7 +123,7 @@ def test_nothing_keeps_a_late_process_from_its_end(
     killed: threading.Event, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     leases = Troubled(closing=RuntimeError("a defect"))
-    with Heart(leases, Full(tmp_path)) as beats, beats.beating(ATTEMPT, 0.0):
+    with Heart(leases, Full(tmp_path)) as beats, beats.beating(ATTEMPT, at_most(0.0)):
         assert killed.wait(PATIENCE_S)
     said = [record.getMessage() for record in caplog.records]
     assert any("not_spooled" in line and "No space left" in line for line in said)
