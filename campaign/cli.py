@@ -90,8 +90,7 @@ class _Parser(argparse.ArgumentParser):
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a verb; returns its exit code. Every expected error is one line on stderr."""
-    if sys.stderr is None:  # closed: what is printed there would go to stdout
-        sys.stderr = Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115 - to the end
+    _keep_standard_streams()
     if sys.stdout is None:
         return _fail("stdout is closed: send it to a file, or to /dev/null", ConfigError.exit_code)
     try:
@@ -115,6 +114,21 @@ def main(argv: Sequence[str] | None = None) -> int:
     except OSError as error:
         where = f": {error.filename}" if error.filename else ""
         return _fail(f"{error.strerror or error}{where}", ConfigError.exit_code)
+
+
+def _keep_standard_streams() -> None:
+    """Fill the places of standard streams that were closed.
+
+    A lock or a log would get their numbers, and whatever we start write into it; Ray starts in no
+    process without a stderr.
+    """
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # takes the lowest number that is free: this one
+    if sys.stderr is None:
+        sys.stderr = open(2, "w", encoding="utf-8", closefd=False)  # noqa: SIM115 - for good
 
 
 def _run(argv: list[str]) -> int:

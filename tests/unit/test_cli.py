@@ -120,6 +120,19 @@ def test_help_lists_every_verb(capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr().err == shown
 
 
+def test_no_file_of_ours_becomes_a_standard_stream_that_was_closed(tmp_path: Path) -> None:
+    """As daemons start programs: a lock had the number 2, and the server's log went into it."""
+    script = (
+        "import os, sys; from campaign import cli; cli.main(['catalog', 'models', 'gpt2']); "
+        "lock = os.open(sys.argv[1], os.O_RDWR | os.O_CREAT); os.write(lock, b'%d' % lock); "
+        "assert sys.stderr is not None"
+    )
+    closed = 'exec "$@" <&- >&- 2>&-'
+    argv = ["sh", "-c", closed, "sh", sys.executable, "-c", script, str(tmp_path / "lock")]
+    assert subprocess.run(argv, cwd=ROOT, check=False).returncode == 0
+    assert int((tmp_path / "lock").read_text()) > 2
+
+
 def test_a_reader_that_leaves_is_no_error() -> None:
     command = f"{sys.executable} -m campaign plan +grid=simulated --tasks --json | head -c 1"
     result = subprocess.run(["bash", "-o", "pipefail", "-c", command], cwd=ROOT,
