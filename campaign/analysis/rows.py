@@ -124,6 +124,10 @@ def stored_rows(
     come only where their source is named, or ``*`` for every one. `reality` keeps some of real,
     simulated and external. ConfigError for a name that is not known.
     """
+    words = [str(kind) for kind in Reality]
+    for word in reality or ():
+        if word not in words:
+            raise ConfigError(f"no reality is called {word}{nearest(str(word), words)}")
     with snapshot(store) as connection:
         known = campaigns(connection)
         if campaign is not None and campaign not in known:

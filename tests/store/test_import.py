@@ -177,6 +177,8 @@ def test_parameters_are_those_of_the_architecture_that_was_measured() -> None:
 def test_read_gives_the_rows_of_a_store(mine: Filled) -> None:
     frame = campaign.read("quickstart", store=mine.store.url, reality="simulated")
     assert frame["energy_j"].tolist() == [33.0, 36.0, 39.0, 42.0]
+    with pytest.raises(ConfigError, match="no reality is called reel; did you mean real"):
+        campaign.read("quickstart", store=mine.store.url, reality="reel")
     with pytest.raises(ConfigError, match="there is no store"):
         campaign.read(store="/nowhere")
 
