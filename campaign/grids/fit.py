@@ -233,10 +233,11 @@ def _memory(needed: float, what: str, engine: EngineSpec, board: Board) -> Reaso
     return "memory", f"{what} need {needed / 1e9:.1f} GB; {have}"
 
 
-def require_runnable(grid: Grid, here: Mapping[str, int]) -> None:
+def require_runnable(grid: Grid, here: Mapping[str, int], *, claimed: bool = False) -> None:
     """Raise Infeasible if nothing of a grid can run; `here` maps a slug to the number of boards.
 
-    The message names the boards that are needed and those that are here.
+    The message names the boards that are needed and those that are here, and where boards are only
+    `claimed`, how to claim one that is needed.
     """
     if not grid.tasks:
         reasons = Counter[str]()
@@ -248,7 +249,9 @@ def require_runnable(grid: Grid, here: Mapping[str, int]) -> None:
     if not any(t.engine.board_count <= here.get(t.engine.board, 0) for t in grid.tasks):
         needs = _listed({_group(t.engine.board, t.engine.board_count) for t in grid.tasks})
         has = _listed({_group(slug, count) for slug, count in here.items()})
-        raise Infeasible(f"nothing here can run this grid: it needs {needs}; here: {has}")
+        one = grid.tasks[0].engine
+        fix = f"; claim it with cluster.boards.{one.board}={one.board_count}" if claimed else ""
+        raise Infeasible(f"nothing here can run this grid: it needs {needs}; here: {has}{fix}")
 
 
 def _group(slug: str, count: int) -> str:

@@ -149,7 +149,7 @@ def prepare(settings: Settings, place: Place, roster: Roster | None = None) -> P
 
 def _expanded(site: Site, commits: Commits) -> Prepared:
     grid = expand(site.settings, site.catalog, site.here, commits.known, site.absent)
-    require_runnable(grid, site.counts)
+    require_runnable(grid, site.counts, claimed=site.settings.cluster.kind == "simulated")
     if commits.away and all(commits.missing(task.engine) for task in grid.tasks):
         raise ConfigError(min(commits.lost.values()))
     _require_meters(site.settings, grid)

@@ -474,6 +474,8 @@ def test_a_grid_nothing_here_can_run_names_what_it_needs_and_what_is_here() -> N
         "here: cpu:xeon:2, h100-sxm-80gb"
     )
     assert caught.value.exit_code == 3
+    with pytest.raises(Infeasible, match=r"; claim it with cluster\.boards\.h100-sxm-80gb=2$"):
+        require_runnable(asked, {"l40": 1}, claimed=True)
 
 
 def test_a_grid_of_exclusions_says_why() -> None:
