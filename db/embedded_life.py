@@ -15,7 +15,7 @@ import psycopg
 from psycopg import conninfo, pq
 
 from db.embedded_data import DATABASE, OWNER, failure, passfile
-from db.errors import ConfigError, StoreUnavailable
+from db.errors import CampaignError, ConfigError, StoreUnavailable
 
 PORT = 5432  # names the socket; nothing listens on it
 
@@ -50,17 +50,21 @@ def greet(store: Path) -> None:
         ).close()
     except psycopg.OperationalError as error:
         said = str(error).strip().splitlines()[-1]
-        if "too many clients" in said or "connection slots" in said:
-            return
-        if "No space left" in said:
-            raise failure(store, said, "cannot be opened") from None
-        if "password" in said:
-            raise ConfigError(
-                f"the server in {store} does not accept the password in {passfile(store)}: put "
-                "the right file back (mode 0600), or remove it while no campaign runs to have "
-                "a new one made"
-            ) from None
-        raise StoreUnavailable(f"the server in {store} did not answer: {said}") from None
+        if "too many clients" not in said and "connection slots" not in said:
+            raise unwelcome(store, said) from None
+
+
+def unwelcome(store: Path, said: str) -> CampaignError:
+    """Return what keeps the owner from logging in, by what the server says."""
+    if "No space left" in said:
+        return failure(store, said, "cannot be opened")
+    if "password" in said:
+        return ConfigError(
+            f"the server in {store} does not accept the password in {passfile(store)}: put "
+            "the right file back (mode 0600), or remove it while no campaign runs to have "
+            "a new one made"
+        )
+    return StoreUnavailable(f"the server in {store} did not answer: {said}")
 
 
 def url(store: Path, role: str) -> str:

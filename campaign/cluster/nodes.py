@@ -57,14 +57,19 @@ def joined(address: str) -> Iterator[None]:
         try:
             ray.init(address=address, **QUIET)
         except (ConnectionError, ValueError, RuntimeError) as error:
-            words = " ".join(str(error).split())[:200]
-            if "any running Ray instance" in words:
-                words = f"none runs on this host; start one (docs/cluster.md), or {FORM}"
-            raise ConfigError(f"no Ray cluster at cluster.address={address}: {words}") from error
+            raise no_cluster(address, error) from error
         try:
             yield
         finally:
             leave()
+
+
+def no_cluster(address: str, error: Exception) -> ConfigError:
+    """Return Ray's refusal to join a cluster; its own words name an option we do not have."""
+    words = " ".join(str(error).split())[:200]
+    if "any running Ray instance" in words:
+        words = f"none runs on this host; start one (docs/cluster.md), or {FORM}"
+    return ConfigError(f"no Ray cluster at cluster.address={address}: {words}")
 
 
 def _require_listener(address: str) -> None:

@@ -14,7 +14,7 @@ import psutil
 
 from db.errors import TaskFault
 from workers.engines.engine import Decoding, Request
-from workers.engines.weights import _ON_THE_HUB
+from workers.engines.weights import ON_THE_HUB
 from workers.transcript import capture
 
 
@@ -65,7 +65,7 @@ def not_implemented(_: Any, families: dict[str, str | None]) -> set[str]:
 
     known, named = ModelRegistry.get_supported_archs(), dict(BUILT)
     names = {family: given or named.get(family) for family, given in families.items()}
-    return {f for f, name in names.items() if name and _ON_THE_HUB.get(name, name) not in known}
+    return {f for f, name in names.items() if name and ON_THE_HUB.get(name, name) not in known}
 
 
 def prompt_logprobs(engine: Any, prompt: Sequence[int]) -> list[float]:

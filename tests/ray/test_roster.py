@@ -7,9 +7,8 @@ from dataclasses import replace
 import pytest
 
 from campaign.catalogue.catalog import load_catalog
-from campaign.cluster.nodes import joined
+from campaign.cluster.nodes import no_cluster
 from campaign.cluster.roster import Node, judge
-from db.errors import ConfigError
 from workers.boards import FoundBoard
 from workers.node import NodeFacts
 from workers.products import catalog_slugs, label_value, slug_of_label
@@ -78,18 +77,11 @@ def test_every_slug_survives_its_label():
     assert set(catalog_slugs().values()) <= set(SLUGS)
 
 
-def test_a_host_without_a_cluster_is_told_how_to_name_one(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_host_without_a_cluster_is_told_how_to_name_one() -> None:
     """Ray's own words name an option that the program does not have."""
-
-    def none(**_: object) -> None:
-        raise ConnectionError(
-            "Could not find any running Ray instance. Please specify the one to connect to by "
-            "setting `--address` flag or `RAY_ADDRESS` environment variable."
-        )
-
-    monkeypatch.setattr("ray.init", none)
-    told = pytest.raises(ConfigError, match="none runs on this host; start one")
-    with told as caught, joined("auto"):
-        pass
-    assert "write cluster.address=HOST:6379" in str(caught.value)
-    assert "--address" not in str(caught.value)
+    words = ("Could not find any running Ray instance. Please specify the one to connect to by "
+             "setting `--address` flag or `RAY_ADDRESS` environment variable.")  # fmt: skip
+    said = str(no_cluster("auto", ConnectionError(words)))
+    assert "none runs on this host; start one" in said
+    assert "write cluster.address=HOST:6379" in said
+    assert "--address" not in said

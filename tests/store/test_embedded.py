@@ -18,7 +18,6 @@ from pathlib import Path
 from typing import IO
 
 import psutil
-import psycopg
 import pytest
 import sqlalchemy as sa
 
@@ -706,19 +705,12 @@ def test_what_failed_after_the_disk_was_full_is_not_the_cause(place: Path) -> No
     assert isinstance(failure(place, said.splitlines()[1], "does not start"), ConfigError)
 
 
-def test_a_server_that_starts_on_a_full_disk_and_takes_no_login_says_so(
-    place: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_server_that_starts_on_a_full_disk_and_takes_no_login_says_so(place: Path) -> None:
     """It starts without writing; the first login wants to write a file."""
-
-    def refuse(**_: object) -> None:
-        raise psycopg.OperationalError(
-            "connection failed: FATAL:  could not write init file: No space left on device"
-        )
-
-    monkeypatch.setattr(psycopg, "connect", refuse)
-    with pytest.raises(StoreUnavailable, match="no space left for the embedded store"):
-        embedded_life.greet(place)
+    said = "connection failed: FATAL:  could not write init file: No space left on device"
+    refused = embedded_life.unwelcome(place, said)
+    assert isinstance(refused, StoreUnavailable)
+    assert "no space left for the embedded store" in str(refused)
 
 
 @as_root

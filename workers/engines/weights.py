@@ -34,7 +34,7 @@ log = logging.getLogger("campaign.weights")
 SEED = 0
 PROVENANCE = "campaign.json"
 #: Architectures that have another name beside their weights on the hub, which vLLM knows them by.
-_ON_THE_HUB = {"PhimoeForCausalLM": "PhiMoEForCausalLM"}
+ON_THE_HUB = {"PhimoeForCausalLM": "PhiMoEForCausalLM"}
 _SPECIAL = ("bos_token_id", "eos_token_id", "pad_token_id")
 
 
@@ -151,8 +151,8 @@ def _name_as_hub(file: Path) -> None:
     """Have a config.json name its architecture as the one beside the weights on the hub does."""
     told = _json(file)
     names = told.get("architectures")
-    if isinstance(names, list) and not _ON_THE_HUB.keys().isdisjoint(names):
-        told["architectures"] = [_ON_THE_HUB.get(name, name) for name in names]
+    if isinstance(names, list) and not ON_THE_HUB.keys().isdisjoint(names):
+        told["architectures"] = [ON_THE_HUB.get(name, name) for name in names]
         file.write_text(json.dumps(told, indent=2), encoding="utf-8")
 
 
