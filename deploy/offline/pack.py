@@ -67,7 +67,12 @@ def uv(*words: str) -> str:
     beside = Path(sys.executable).with_name("uv")
     command = [str(beside) if beside.exists() else "uv", *words, "--quiet"]
     environ = {"UV_SYSTEM_CERTS": "1", **os.environ}
-    answer = subprocess.run(command, check=False, stdout=subprocess.PIPE, text=True, env=environ)
+    try:
+        answer = subprocess.run(
+            command, check=False, stdout=subprocess.PIPE, text=True, env=environ
+        )
+    except FileNotFoundError:
+        sys.exit("pack.py: uv is neither beside this Python nor on PATH: pip install uv")
     if answer.returncode:
         sys.exit(f"pack.py: uv {words[1]} failed; it says why above")
     return answer.stdout
