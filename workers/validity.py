@@ -16,7 +16,7 @@ from db.errors import InvalidMeasurement
 from db.readings import Batch, GpuEnergy, RequestTiming, Window
 from db.records import MeasurementProtocol
 from workers.meters.aliasing import aliased
-from workers.meters.gpureport import THROTTLING_UNKNOWN
+from workers.meters.gpureport import LIMIT_NOT_DEFAULT, THROTTLING_UNKNOWN
 from workers.meters.integrate import NOMINAL_PERIOD_S
 from workers.student import student
 from workers.workloads.lengths import Pair
@@ -186,8 +186,9 @@ def _marks(windows: Sequence[Window], protocol: MeasurementProtocol, gates: Gate
 def _gpu_marks(gpu: GpuEnergy, gates: Gates) -> Iterator[str]:
     if "sw_power_cap" in gpu.throttle_reasons:
         yield "throttled_power"
-    if THROTTLING_UNKNOWN in gpu.reasons:
-        yield THROTTLING_UNKNOWN
+    for word in (THROTTLING_UNKNOWN, LIMIT_NOT_DEFAULT):
+        if word in gpu.reasons:
+            yield word
     if "sample_gap" in gpu.reasons and gpu.energy_j is not None:
         yield "sample_gap"
     if gpu.counter_j is not None and gpu.integrated_j is not None:

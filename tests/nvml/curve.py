@@ -27,8 +27,9 @@ class StandinGpu:
     a test writes into the file `load`, see tests/nvml/load.py).
     A tick comes up to `tick_jitter_s` late, its value of that moment or, `tick_held`, of the time
     it was due. A counter that `accumulates` adds up the sensor's readings since `origin_s`.
-    `processes` are (pid, bytes, from, to); `mig` -1 is "not supported". `failures` are (what,
-    NVML code, from, to), what being energy, power, fields, state, processes, identity or all.
+    `default_limit_w` 0 is `limit_w`. `processes` are (pid, bytes, from, to); `mig` -1 is "not
+    supported". `failures` are (what, NVML code, from, to), what being energy, power, fields,
+    state, processes, identity or all.
     """
 
     name: str = "NVIDIA H100 80GB HBM3"
@@ -40,6 +41,7 @@ class StandinGpu:
     duty: float = 0.5
     memory_mib: int = 81559
     limit_w: float = 700.0
+    default_limit_w: float = 0.0
     counter: int = 1
     instant: int = 1
     average: int = 1

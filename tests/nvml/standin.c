@@ -31,7 +31,7 @@ typedef struct { char what[16]; int code; double from, to; } Failure;
 typedef struct {
     char name[96], uuid[80], curve[16];
     double low_w, high_w, period_s, duty;
-    double memory_mib, limit_w;
+    double memory_mib, limit_w, default_limit_w;  /* 0 W: the default is the limit */
     int counter, instant, average, legacy, mig;
     int accumulates, tick_held;
     double tick_s, tick_phase_s, tick_jitter_s, origin_s;
@@ -215,6 +215,7 @@ static int set_number(Gpu *g, const char *key, double x) {
     const struct { const char *key; double *at; } doubles[] = {
         {"low_w", &g->low_w}, {"high_w", &g->high_w}, {"period_s", &g->period_s},
         {"duty", &g->duty}, {"memory_mib", &g->memory_mib}, {"limit_w", &g->limit_w},
+        {"default_limit_w", &g->default_limit_w},
         {"tick_s", &g->tick_s}, {"tick_phase_s", &g->tick_phase_s},
         {"tick_jitter_s", &g->tick_jitter_s}, {"origin_s", &g->origin_s},
         {"sensor_phase_s", &g->sensor_phase_s}, {"stale_at", &g->stale_at},
@@ -465,6 +466,11 @@ int nvmlDeviceGetEnforcedPowerLimit(Gpu *g, unsigned *out) {
 }
 int nvmlDeviceGetPowerManagementLimit(Gpu *g, unsigned *out) {
     return nvmlDeviceGetEnforcedPowerLimit(g, out);
+}
+int nvmlDeviceGetPowerManagementDefaultLimit(Gpu *g, unsigned *out) {
+    ENTER(g, "state");
+    *out = (unsigned)((g->default_limit_w > 0 ? g->default_limit_w : g->limit_w) * 1000.0);
+    return SUCCESS;
 }
 int nvmlDeviceGetClockInfo(Gpu *g, unsigned which, unsigned *out) {
     ENTER(g, "state");

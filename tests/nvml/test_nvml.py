@@ -133,6 +133,18 @@ def test_both_methods_of_a_window_are_kept_with_their_ratio(standin, meter_of):
     assert all(0 <= offset <= 1.5 for offset in found.trace.offsets_s)
 
 
+@pytest.mark.parametrize(
+    ("limit_w", "default_w", "reasons"),
+    [(350.0, 700.0, ("limit_not_default",)), (700.0, 700.0, ()), (699.6, 700.0, ())],
+)
+def test_a_limit_that_somebody_chose_is_told_from_the_boards_own(
+    standin, meter_of, limit_w, default_w, reasons
+):
+    standin(StandinGpu(uuid=A, limit_w=limit_w, default_limit_w=default_w))
+    (found,) = window_of(meter_of(A)).gpus
+    assert (found.power_limit_w, found.reasons) == (limit_w, reasons)
+
+
 def test_the_state_of_the_board_is_read(standin, meter_of):
     standin(StandinGpu(uuid=A, temperature_c=71, limit_w=350.0, throttle=0x04 | 0x40))
     (found,) = window_of(meter_of(A)).gpus

@@ -173,6 +173,7 @@ def test_missing_energy_marks_where_any_will_do_and_voids_where_it_was_asked_for
         ({"gpu": replace(GPU, integrated_j=450.0)}, "counter_disagrees"),
         ({"gpu": replace(GPU, throttle_reasons=("sw_power_cap",))}, "throttled_power"),
         ({"gpu": replace(GPU, reasons=("throttling_unknown",))}, "throttling_unknown"),
+        ({"gpu": replace(GPU, reasons=("limit_not_default",))}, "limit_not_default"),
         ({"gpu": replace(GPU, reasons=("sample_gap",))}, "sample_gap"),
         ({"gpu": replace(GPU, temperature_c=71.0)}, "temperature_drift"),
         ({"cpu": CpuEnergy(reasons=("shared_node",))}, "shared_node"),

@@ -200,6 +200,11 @@ class Gpu:
         limit = self._maybe(self._nvml.nvmlDeviceGetEnforcedPowerLimit, self._handle)
         return None if limit is None else float(limit) / 1e3
 
+    def default_power_limit_w(self) -> float | None:
+        """Return the power limit in watts that the board has if nobody chooses another."""
+        limit = self._maybe(self._nvml.nvmlDeviceGetPowerManagementDefaultLimit, self._handle)
+        return None if limit is None else float(limit) / 1e3
+
     def memory_bytes(self) -> int:
         """Return the board's memory in bytes."""
         return int(self._ask(self._nvml.nvmlDeviceGetMemoryInfo, self._handle).total)
