@@ -19,6 +19,7 @@ import sys
 import tarfile
 import time
 from collections.abc import Sequence
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Final
 
@@ -57,6 +58,9 @@ class Leg:
             "CAMPAIGN_HOME": str(self.store),
             "HF_HUB_OFFLINE": "1",
             "RAY_USAGE_STATS_ENABLED": "0",
+            # It would end sessions by the memory that the machine had when Ray was started: a
+            # virtual one may be given more as it is used.
+            "RAY_memory_monitor_refresh_ms": "0",
             "VLLM_USE_FLASHINFER_SAMPLER": "0",
         }
 
@@ -205,8 +209,12 @@ def name_of(words: Sequence[str]) -> str:
 
 
 def limits(left_s: float) -> list[str]:
-    """Return what a run is told of its time: it must be gone before it is killed."""
-    return [f"run.deadline={left_s:.0f}", f"run.margin_s={MARGIN_S:.0f}",
+    """Return what a run is told of its time: it must be gone before it is killed.
+
+    The moment, not the seconds: those would count from when its packages are imported.
+    """
+    ends_at = datetime.now().astimezone() + timedelta(seconds=left_s)
+    return [f"run.deadline={ends_at.isoformat()}", f"run.margin_s={MARGIN_S:.0f}",
             f"run.grace_s={GRACE_S:.0f}"]  # fmt: skip
 
 

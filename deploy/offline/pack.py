@@ -65,7 +65,10 @@ def target(machine: Mapping[str, Any]) -> tuple[str, ...]:
 def uv(*words: str) -> str:
     """Run uv; returns what it prints. Ends the program where it fails."""
     beside = Path(sys.executable).with_name("uv")
-    command = [str(beside) if beside.exists() else "uv", *words, "--quiet"]
+    program = str(beside) if beside.exists() else shutil.which("uv")
+    if program is None:
+        sys.exit("pack.py: no uv beside this Python or on the PATH: pip install uv")
+    command = [program, *words, "--quiet"]
     environ = {"UV_SYSTEM_CERTS": "1", **os.environ}
     try:
         answer = subprocess.run(

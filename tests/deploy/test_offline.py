@@ -3,14 +3,17 @@
 import hashlib
 import importlib.util
 import io
+import subprocess
 import sys
 import tarfile
+import time
 import tomllib
 from pathlib import Path
 
 import pytest
 
 from campaign.configuration.config import load
+from workers.deadline import moment
 
 ROOT = Path(__file__).resolve().parents[2]
 OFFLINE = ROOT / "deploy" / "offline"
@@ -143,9 +146,38 @@ def test_a_leg_is_called_after_its_grid_or_its_verb(words, name):
 
 
 def test_a_run_that_is_ended_gives_back_before_it_is_killed():
+    before = time.time()
     told = load(leg.limits(300.0)).run
-    assert told.deadline == 300
+    assert before + 299 <= moment(told.deadline, now=before + 30) <= time.time() + 300
     assert told.grace_s < leg.GRACE_S + leg.LEAVING_S
+
+
+#: An actor on a machine that had, when Ray was started, less memory than it uses now.
+WORKING = """
+import time, ray
+from campaign.cluster.nodes import LocalBoards, leave, start
+start(LocalBoards(counts={"here": 1}, gpus=0, threads=1))
+class Session:
+    def run(self):
+        time.sleep(2)
+        return "measured"
+print(ray.get(ray.remote(Session).remote().run.remote()))
+leave()
+"""
+
+
+def test_a_session_that_uses_more_memory_than_the_machine_began_with_goes_on(made):
+    environ = made.environment | {"RAY_memory_usage_threshold": "0", "PYTHONPATH": str(ROOT)}
+    done = subprocess.run([sys.executable, "-c", WORKING], env=environ, check=False, timeout=200,
+                          capture_output=True, text=True)  # fmt: skip
+    assert done.stdout == "measured\n", done.stderr
+
+
+def test_packing_without_uv_says_what_is_missing(monkeypatch, tmp_path):
+    monkeypatch.setattr(sys, "executable", str(tmp_path / "python"))
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(SystemExit, match="pip install uv"):
+        pack.uv("pip", "compile")
 
 
 def test_the_newest_of_several_dumps_counts(tmp_path):
