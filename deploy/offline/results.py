@@ -81,6 +81,8 @@ def written(store: Store, folder: Path, reality: str) -> None:
         text = store.campaign("query", name, "--csv", "--weights", "random")
         if text.count("\n") > 1:
             (folder / f"{name}.csv").write_text(text)
+    # From the rows alone nobody can tell again: imported ones are not counted.
+    (folder / "claims.json").write_text(store.campaign("analyze", "claims", "--json"))
 
 
 def provenance(store: Store, legs: Sequence[Path], dump: Path) -> dict[str, Json]:

@@ -209,6 +209,20 @@ def test_a_result_that_tells_no_machine_is_kept(tmp_path):
     assert not list(results.telling(Told(), tmp_path))
 
 
+class Asked:
+    """A store that answers each verb with what it was asked."""
+
+    def campaign(self, *words):
+        return " ".join(words) + "\n"
+
+
+def test_what_papers_claim_is_kept_since_imported_rows_are_not_counted(tmp_path):
+    results.written(Asked(), tmp_path, "real")
+    assert {file.name: file.read_text() for file in tmp_path.iterdir()} == {
+        "claims.json": "analyze claims --json\n"
+    }
+
+
 def test_a_leg_begins_without_any_package():
     lines = (OFFLINE / "leg.py").read_text().splitlines()
     imported = {line.split()[1].partition(".")[0] for line in lines
