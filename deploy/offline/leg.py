@@ -18,7 +18,7 @@ import subprocess
 import sys
 import tarfile
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Final
@@ -34,6 +34,8 @@ MIB: Final = 1 << 20
 #: The most that one file may hold which comes back, and how many may.
 MOST_BYTES, MOST_FILES = 15 * MIB, 8
 DUMP: Final = "store.dump"
+#: The folders that hold the program and its configuration.
+ROOMS: Final = ("campaign", "conf", "db", "workers")
 GIB: Final = 1 << 30
 #: Prints what is installed, of the packages that were carried and of the machine's own.
 LIST: Final = """
@@ -192,13 +194,18 @@ class Leg:
             return ""
 
 
-def source_digest() -> str:
-    """Return the SHA-256 of the program and its configuration, which git may not be there for."""
+def source_digest(root: Path = ROOT) -> str:
+    """Return the digest of the program and its configuration, which git may not be there for."""
+    files = (path for room in ROOMS for path in (root / room).rglob("*") if path.is_file())
+    kept = (path for path in files if "__pycache__" not in path.parts)
+    return digest_of({path.relative_to(root).as_posix(): path.read_bytes() for path in kept})
+
+
+def digest_of(contents: Mapping[str, bytes]) -> str:
+    """Return the SHA-256 of files by their names."""
     whole = hashlib.sha256()
-    rooms = (ROOT / room for room in ("campaign", "conf", "db", "workers"))
-    for file in sorted(path for room in rooms for path in room.rglob("*")):
-        if file.is_file() and "__pycache__" not in file.parts:
-            whole.update(file.relative_to(ROOT).as_posix().encode() + b"\0" + file.read_bytes())
+    for name, content in sorted(contents.items()):
+        whole.update(name.encode() + b"\0" + content)
     return whole.hexdigest()
 
 

@@ -17,12 +17,13 @@ import re
 import shutil
 import subprocess
 import sys
+import tarfile
 import tempfile
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Final
 
-from leg import source_digest
+from leg import ROOMS, digest_of
 
 ROOT: Final = Path(__file__).resolve().parent.parent.parent
 #: Questions whose answers are kept beside the rows, as they are shipped.
@@ -33,6 +34,8 @@ QUESTIONS: Final = (
 #: What tells a machine: a GPU's UUID, and folders of users or of this program's own.
 TELLTALE: Final = re.compile(r"GPU-[0-9a-f]{8}-|/(?:tmp|root|home|var)/")
 SHORTEST_NAME: Final = 3
+#: Commits among which the one that measured is looked for.
+LATELY: Final = 100
 #: Which boards were measured, the most often measured first, and since when.
 BOARDS: Final = """
 select board, reality, min(measured_at)::date as day
@@ -88,18 +91,33 @@ def written(store: Store, folder: Path, reality: str) -> None:
 def provenance(store: Store, legs: Sequence[Path], dump: Path) -> dict[str, Json]:
     """Return where it comes from: the program, the machine, the campaigns, the dump."""
     told = [file for leg in legs for file in sorted(leg.rglob("machine.json"))]
-    revision = subprocess.run(
-        ["git", "rev-parse", "HEAD"], cwd=ROOT, check=False, stdout=subprocess.PIPE, text=True
-    ).stdout.strip()
     machine = json.loads(told[-1].read_text()) if told else {}
-    same = machine.get("source_sha256") == source_digest()
     return {
-        "program": revision if same else f"not {revision}, which made this folder",
+        "program": revision_of(machine.get("source_sha256"), ROOT),
         "legs": len(legs),
         "dump_sha256": hashlib.sha256(dump.read_bytes()).hexdigest(),
         "campaigns": json.loads(store.campaign("status", "--json")),
         "machine": machine or None,
     }
+
+
+def revision_of(digest: str | None, checkout: Path) -> str | None:
+    """Return the newest commit that holds the program of this digest; None if none of late does."""
+    for revision in git(checkout, "rev-list", "-n", str(LATELY), "HEAD").decode().split():
+        packed = git(checkout, "archive", revision, *ROOMS)
+        if not packed:
+            return None  # of before there were these folders
+        with tarfile.open(fileobj=io.BytesIO(packed)) as archive:
+            files = {entry.name: archive.extractfile(entry) for entry in archive}
+        if digest_of({name: file.read() for name, file in files.items() if file}) == digest:
+            return revision
+    return None
+
+
+def git(checkout: Path, *words: str) -> bytes:
+    """Return what git prints; nothing where it cannot."""
+    command = ["git", *words]
+    return subprocess.run(command, cwd=checkout, check=False, stdout=subprocess.PIPE).stdout
 
 
 def telling(store: Store, folder: Path) -> Iterable[str]:

@@ -209,6 +209,26 @@ def test_a_result_that_tells_no_machine_is_kept(tmp_path):
     assert not list(results.telling(Told(), tmp_path))
 
 
+def test_the_commit_that_measured_is_found_though_others_came_after_it(tmp_path):
+    def git(*words):
+        command = ["git", "-c", "user.name=a", "-c", "user.email=a@b", *words]
+        done = subprocess.run(command, check=True, cwd=tmp_path, capture_output=True, text=True)
+        return done.stdout.strip()
+
+    git("init", "-q")
+    digests, revisions = [], []
+    for content in ("first", "second"):
+        place(tmp_path, [f"{room}/a.py" for room in leg.ROOMS])
+        (tmp_path / "db" / "a.py").write_text(content)
+        git("add", "-A")
+        git("commit", "-qm", content)
+        digests.append(leg.source_digest(tmp_path))
+        revisions.append(git("rev-parse", "HEAD"))
+    assert [results.revision_of(digest, tmp_path) for digest in digests] == revisions
+    assert results.revision_of("another", tmp_path) is None
+    assert results.revision_of(digests[0], tmp_path.parent) is None
+
+
 class Asked:
     """A store that answers each verb with what it was asked."""
 
