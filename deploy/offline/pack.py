@@ -70,12 +70,7 @@ def uv(*words: str) -> str:
         sys.exit("pack.py: no uv beside this Python or on the PATH: pip install uv")
     command = [program, *words, "--quiet"]
     environ = {"UV_SYSTEM_CERTS": "1", **os.environ}
-    try:
-        answer = subprocess.run(
-            command, check=False, stdout=subprocess.PIPE, text=True, env=environ
-        )
-    except FileNotFoundError:
-        sys.exit("pack.py: uv is neither beside this Python nor on PATH: pip install uv")
+    answer = subprocess.run(command, check=False, stdout=subprocess.PIPE, text=True, env=environ)
     if answer.returncode:
         sys.exit(f"pack.py: uv {words[1]} failed; it says why above")
     return answer.stdout

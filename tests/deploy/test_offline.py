@@ -76,13 +76,6 @@ def test_what_the_store_and_ray_need_is_not_dropped(tmp_path):
     assert found == set(kept)
 
 
-def test_packing_without_uv_says_what_to_install(tmp_path, monkeypatch):
-    monkeypatch.setenv("PATH", str(tmp_path))
-    monkeypatch.setattr(sys, "executable", str(tmp_path / "python"))
-    with pytest.raises(SystemExit, match="uv is neither beside this Python nor on PATH"):
-        pack.uv("pip", "compile")
-
-
 def test_a_part_is_unpacked_once(made):
     packed(made.packed / "part", "one.py")
     made.unpack()
