@@ -21,7 +21,7 @@ UUID = "GPU-eeeeeeee-0000-0000-0000-000000000000"
 BENCH = """
 import json, sys
 from workers.instrument.bench import EDGES_S, Bench
-from workers.instrument.experiments import counter_source
+from workers.instrument.experiments import counter_source, repeats
 from workers.instrument.loader import Loader
 from workers.meters.binding import Library
 from workers.meters.nvml import NvmlMeter
@@ -32,6 +32,7 @@ with Library() as library:
     print(json.dumps({}))
     bench.loader.stop()
 """
+REASONS = BENCH.format("[length['reasons'] for length in repeats(bench).values()]")
 SOURCE = BENCH.format("counter_source(bench, 0.1)['slope']")
 OUTLASTING = BENCH.format(
     "[len(bench.steps(0.2, 3)), EDGES_S, bench.edges_s, len(bench.steps(0.2, 2))]"
@@ -112,6 +113,13 @@ def test_a_load_outlasts_windows_whose_edges_take_long_and_one_that_did_not_is_l
     assert first < 3
     assert took_s > usual_s
     assert second == 2
+
+
+def test_windows_of_each_length_say_what_they_lack(board):
+    board(counter=0)
+    done = run("-c", REASONS)
+    assert done.returncode == 0, done.stderr
+    assert all("no_counter" in reasons for reasons in json.loads(done.stdout))
 
 
 def test_a_verb_that_is_ended_takes_its_load_along(board, tmp_path):

@@ -120,7 +120,8 @@ def idle(bench: Bench) -> Found:
 def repeats(bench: Bench) -> Found:
     """Windows of five seconds and shorter ones, by the length they had: how their watts spread.
 
-    `load_ended` is how many of them were left out because the load ended before they did.
+    `load_ended` is how many of them were left out because the load ended before they did,
+    `reasons` why a value of a window is missing or weak.
     """
     found: Found = {}
     times = bench.times(EACH)
@@ -132,6 +133,7 @@ def repeats(bench: Bench) -> Found:
             "half_width": _relative(windows),
             "ratio": spread([gpu.ratio for gpu in windows]),
             "load_ended": times - len(windows),
+            "reasons": sorted({word for gpu in windows for word in gpu.reasons}),
         }
     return found
 
