@@ -237,6 +237,13 @@ def test_an_estimate_stays_an_estimate(world: World) -> None:
     assert world.sql("select * from energy_per_output_token") == []
 
 
+def test_an_estimate_that_one_window_lacks_is_none_of_the_row(world: World) -> None:
+    guess = EnergyEstimate(energy_estimated_j=40.0, method="codecarbon")
+    measured(world, task(1), [repeat(0, reading(30.0, estimate=guess)), repeat(1, reading(30.0))])
+    row = only(world, "measurements")
+    assert (row.energy_j, row.energy_estimated_j) == (60.0, None)
+
+
 def test_latencies_are_weighted_by_requests(world: World) -> None:
     windows = [
         repeat(0, requests=1, ttft_s=0.1, itl_s=0.01, e2e_s=1.0),
@@ -249,10 +256,12 @@ def test_latencies_are_weighted_by_requests(world: World) -> None:
     assert row.e2e_s == pytest.approx((1.0 + 3 * 2.0) / 4)
 
 
-def test_a_latency_that_one_window_lacks_is_none_of_the_row(world: World) -> None:
-    windows = [repeat(0, requests=1, ttft_s=0.1), repeat(1, requests=3, ttft_s=None)]
-    measured(world, task(1), windows)
-    assert only(world, "measurements").ttft_s is None
+@pytest.mark.parametrize("latency", ["ttft_s", "itl_s", "e2e_s"])
+def test_a_latency_that_one_window_lacks_is_none_of_the_row(latency: str, world: World) -> None:
+    whole = {"ttft_s": 0.1, "itl_s": 0.01, "e2e_s": 1.0}
+    measured(world, task(1), [repeat(0, **whole), repeat(1, **whole | {latency: None})])
+    row = only(world, "measurements")
+    assert [name for name in whole if getattr(row, name) is None] == [latency]
 
 
 def test_idle_power_of_the_session_is_taken_off_beside_the_gross_value(world: World) -> None:

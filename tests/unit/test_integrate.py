@@ -204,9 +204,41 @@ def test_samples_that_do_not_carry_a_window_give_nothing(times_s, reason):
     assert integrate(times, [100.0] * len(times), window, max_gap_ns=2 * S) is None, reason
 
 
-def test_the_largest_gap_counts_to_the_edges_of_the_window():
-    assert largest_gap_ns([T0 + S, T0 + 2 * S], (T0, T0 + 6 * S)) == 4 * S
-    assert largest_gap_ns([], (T0, T0 + 6 * S)) == 6 * S
+@pytest.mark.parametrize(
+    ("times_s", "gap_s"),
+    [
+        ([], 6),
+        ([1, 2], 4),  # to the end, where no sample comes after it
+        ([4, 5], 4),  # and from the start
+        ([-3, 2, 4, 6], 5),  # a stretch across an edge is as long as it is
+        ([0, 2, 4, 11], 7),
+        ([-9, 0, 3, 6, 15], 3),  # what lies outside is none of the window's
+    ],
+)
+def test_the_largest_gap_is_the_longest_stretch_without_a_sample(times_s, gap_s):
+    assert largest_gap_ns([T0 + t * S for t in times_s], (T0, T0 + 6 * S)) == gap_s * S
+
+
+def test_two_samples_carry_a_window_and_one_does_not():
+    times = [T0, T0 + S, T0 + 2 * S, T0 + 3 * S]
+    both, one = (T0 + S // 2, T0 + 5 * S // 2), (T0 + S, T0 + 2 * S + 1)
+    assert integrate(times, [100.0] * 4, both, max_gap_ns=S).energy_j == pytest.approx(200.0)
+    assert integrate(times, [100.0] * 4, one, max_gap_ns=S) is None
+
+
+def test_power_is_interpolated_between_samples_and_the_nearest_one_holds_beyond_them():
+    times, watts = [T0, T0 + S, T0 + 2 * S], [100.0, 300.0, 200.0]
+    ats_ns = [T0 - S, T0, T0 + S // 4, T0 + S, T0 + 3 * S // 2, T0 + 2 * S, T0 + 9 * S]
+    assert [power_at(times, watts, at_ns) for at_ns in ats_ns] == [
+        100.0, 100.0, 150.0, 300.0, 250.0, 200.0, 200.0,
+    ]  # fmt: skip
+
+
+def test_the_highest_power_is_one_of_the_window():
+    times = [T0 + i * S for i in range(6)]
+    found = integrate(times, [900.0, 100.0, 400.0, 200.0, 100.0, 900.0], (T0 + 1, T0 + 5 * S - 1),
+                      max_gap_ns=S)  # fmt: skip
+    assert found.max_w == 400.0
 
 
 def test_a_varying_curve_has_a_wider_half_width_than_a_steady_one():

@@ -85,7 +85,7 @@ def largest_gap_ns(times_ns: Sequence[int], window: tuple[int, int]) -> int:
     before = [t for t in times_ns if t <= start_ns][-1:]
     after = [t for t in times_ns if t >= end_ns][:1]
     marks = [*(before or [start_ns]), *inside, *(after or [end_ns])]
-    return max((b - a for a, b in pairwise(marks)), default=end_ns - start_ns)
+    return max(b - a for a, b in pairwise(marks))
 
 
 def integrate(
@@ -99,7 +99,7 @@ def integrate(
     period of the sensor.
     """
     start_ns, end_ns = window
-    if end_ns <= start_ns or largest_gap_ns(times_ns, window) > max_gap_ns:
+    if largest_gap_ns(times_ns, window) > max_gap_ns:
         return None
     if sum(start_ns < t < end_ns for t in times_ns) < FEWEST_SAMPLES:
         return None
