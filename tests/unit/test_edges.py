@@ -5,7 +5,15 @@ from dataclasses import replace
 import pytest
 
 from workers.meters.binding import SensorError
-from workers.meters.counting import Edge, Tick, advanced, next_look
+from workers.meters.counting import (
+    FASTEST_NS,
+    Edge,
+    Tick,
+    advanced,
+    next_look,
+    period_of,
+    tick_between,
+)
 from workers.meters.edges import NO_EDGE, STUCK, WIDEST_NS, Search
 from workers.meters.gpureport import Report, gpu_energy
 
@@ -135,6 +143,27 @@ def test_edges_off_the_grid_are_jitter_and_narrow_brackets_are_not():
     off = tick.between(edge_at(0), edge_at(50 * TICK_NS + 3 * MS))
     assert off.jitter_ns == pytest.approx(3 * MS, rel=0.02)
     assert off.between(edge_at(0), edge_at(100 * TICK_NS)).jitter_ns > 0.9 * off.jitter_ns
+
+
+def test_a_longer_stretch_makes_a_period_surer_by_its_brackets_and_its_jitter():
+    tick = Tick(period_ns=TICK_NS, error_ns=40_000.0)
+    steady = tick.between(edge_at(0), edge_at(100 * (TICK_NS + 70)))
+    assert steady == Tick(period_ns=TICK_NS + 70, error_ns=(5_000 + 5_000) / 100)
+    late_ns = 5 * 40_000 + 10_000 + 30_000  # by the last of these more than is explained
+    jittery = tick.between(edge_at(0), edge_at(5 * TICK_NS + late_ns))
+    assert jittery.jitter_ns == pytest.approx(30_000)
+    assert jittery.error_ns == pytest.approx((10_000 + 2 * 30_000) / 5)
+
+
+def test_a_period_is_the_mean_of_the_distances_that_missed_no_tick():
+    gaps = [tick_between(edge_at(0), 3, edge_at(2 * TICK_NS), 5),
+            tick_between(edge_at(0), 3, edge_at(TICK_NS + 60_000), 4),
+            tick_between(edge_at(0), 3, edge_at(2 * TICK_NS), 4)]  # fmt: skip
+    assert [gap.error_ns for gap in gaps] == pytest.approx([5_000, 10_000, 10_000])
+    period = period_of(gaps)
+    assert period.period_ns == pytest.approx(TICK_NS + 30_000)
+    assert period.error_ns == pytest.approx(10_000 + 30_000)
+    assert period.jitter_ns == pytest.approx(60_000 - 2 * 10_000)
 
 
 def test_ticks_are_not_counted_over_a_stretch_too_long_for_what_is_known():
@@ -271,7 +300,14 @@ def test_one_look_serves_counters_that_tick_at_other_times():
         from_ns, due_ns = next_look(start, tick, 100 * TICK_NS)
         for at_ns in (from_ns, due_ns):
             assert 0.1 < (at_ns - start.at_ns) / TICK_NS % 1 < 0.9
-        assert from_ns > 100 * TICK_NS
+        assert 100 * TICK_NS < from_ns < due_ns < 102 * TICK_NS
+
+
+def test_a_counter_that_ticks_fast_is_not_looked_at_in_every_tick():
+    tick = Tick(period_ns=MS, error_ns=20.0)
+    first_ns, _ = next_look(edge_at(0), tick, 100 * MS)
+    second_ns, _ = next_look(edge_at(0), tick, first_ns)
+    assert second_ns - first_ns == FASTEST_NS
 
 
 def test_a_reading_that_took_until_after_a_tick_is_not_taken_for_one_from_after_it():
@@ -285,6 +321,17 @@ def test_a_period_that_is_not_known_well_widens_the_edge_that_rests_on_it():
     moved = advanced(edge_at(0), 5 * TICK_NS + 10 * MS, 300, 0.02, error_s=1e-4)
     assert moved.at_ns == 5 * TICK_NS
     assert moved.hi_ns - moved.lo_ns == 10_000 + 2 * 5 * 100_000
+
+
+def test_no_tick_is_told_from_the_next_after_too_long_for_what_is_known_of_the_period():
+    now_ns = 500 * TICK_NS + 10 * MS
+    assert advanced(edge_at(0), now_ns, 300, 0.02, error_s=1e-5).at_ns == 500 * TICK_NS
+    assert advanced(edge_at(0), now_ns, 300, 0.02, error_s=2e-5) is None
+
+
+def test_an_edge_that_moved_on_has_the_mean_of_its_ticks_before_it():
+    moved = advanced(edge_at(0), 5 * TICK_NS + 10 * MS, 301, 0.02)
+    assert (moved.value_mj, moved.previous_mj) == (301, 301 - (301 - 1) // 5)
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 """Joules from edges and samples, against curves whose integral is known in closed form."""
 
 import math
+from dataclasses import replace
 
 import pytest
 from hypothesis import assume, given
@@ -73,8 +74,8 @@ def test_a_window_between_ticks_lies_within_its_half_width(gpu, window, skip):
 @given(watts=st.floats(20, LIMIT_W), tick_s=st.sampled_from([0.001, 0.02, 0.1]), window=windows)
 def test_splitting_the_tick_beats_ignoring_the_edge_on_a_steady_board(watts, tick_s, window):
     gpu = StandinGpu(low_w=watts, tick_s=tick_s)
-    start = edge(gpu, T0, after=False)
-    start_ns, end_ns = start.at_ns, start.at_ns + window[1]
+    start_ns, end_ns = T0 + window[0], T0 + window[0] + window[1]
+    start = edge(gpu, start_ns, after=False)
     end = edge(gpu, end_ns, after=True)
     energy = counter_energy(start, end, (start_ns, end_ns), tick_s=gpu.tick_s, limit_w=LIMIT_W)
     naive_j = (end.value_mj - start.value_mj) / 1e3
@@ -148,10 +149,29 @@ def test_a_window_that_ends_after_the_first_tick_of_the_search_is_split_in_a_lat
     assert abs(energy.energy_j - gpu.energy_j(*cut)) <= energy.half_width_j + 0.01
 
 
+def test_an_unsure_period_and_late_ticks_are_in_the_half_width():
+    gpu = StandinGpu(tick_s=0.1)
+    start, end = edge(gpu, T0, after=False), edge(gpu, T0 + S, after=True, skip=2)
+
+    def half_width_j(end_ns, **unsure):
+        window = (start.at_ns, end_ns)
+        return counter_energy(start, end, window, tick_s=0.1, limit_w=LIMIT_W,
+                              **unsure).half_width_j  # fmt: skip
+
+    assert half_width_j(end.at_ns, tick_error_s=1e-4) == pytest.approx(LIMIT_W * 1e-4)
+    assert half_width_j(end.at_ns, jitter_s=1e-3) == pytest.approx(LIMIT_W * math.hypot(2e-3, 2e-3))
+    early_ns = end.at_ns - S // 4  # two ticks and a half: as often may the period be off
+    sure_j, unsure_j = half_width_j(early_ns), half_width_j(early_ns, tick_error_s=1e-3)
+    assert unsure_j == pytest.approx(math.hypot(sure_j, LIMIT_W * 2.5e-3))
+
+
 def test_a_counter_that_went_backwards_gives_nothing():
     gpu = StandinGpu()
     start, end = edge(gpu, T0, after=False), edge(gpu, T0 + S, after=True)
-    assert counter_energy(end, start, (T0, T0 + S), tick_s=0.02, limit_w=LIMIT_W) is None
+    fell = [(end, start), (replace(start, held_mj=start.value_mj + 1), end),
+            (start, replace(end, held_mj=end.value_mj + 1))]  # fmt: skip
+    for first, last in fell:
+        assert counter_energy(first, last, (T0, T0 + S), tick_s=0.02, limit_w=LIMIT_W) is None
 
 
 @given(
