@@ -100,6 +100,13 @@ def test_a_repeat_without_the_phase_leaves_none_and_its_reason(world: World) -> 
     assert (row.duration_s, row.tokens, row.reasons) == (1.0, 40, ["phase_unresolved"])
 
 
+def test_a_repeat_of_unknown_timing_leaves_joules_without_uncertainty(world: World) -> None:
+    unsure = phase(Phase.PREFILL, 12.0, timing_uncertainty_j=None)
+    measured(world, window(0, phase(Phase.PREFILL, 10.0)), window(1, unsure))
+    row = rows(world)["prefill", "steps"]
+    assert (row.energy_j, row.timing_uncertainty_j) == (22.0, None)
+
+
 def test_a_phase_that_was_partly_mixed_has_joules_but_none_per_token(world: World) -> None:
     partly = phase(Phase.PREFILL, 10.0, tokens=None, reasons=("phases_mixed",))
     mixed = phase(Phase.MIXED, 5.0, tokens=None)

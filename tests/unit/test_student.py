@@ -6,6 +6,7 @@ import math
 import statistics
 
 import pytest
+from scipy import stats
 
 from campaign.report.cells import Basis, interval
 from workers.student import student
@@ -16,13 +17,11 @@ PRINTED = {1: 12.706, 2: 4.303, 10: 2.228, 11: 2.201, 19: 2.093, 20: 2.086, 25: 
            40: 2.021, 60: 2.000, 120: 1.980}  # fmt: skip
 
 
-@pytest.mark.parametrize(("degrees", "printed"), PRINTED.items())
-def test_the_quantile_is_the_printed_one(degrees: int, printed: float) -> None:
-    assert student(degrees) == pytest.approx(printed, rel=4e-4)
-
-
-def test_more_values_never_widen_the_quantile() -> None:
-    quantiles = [student(degrees) for degrees in range(1, 200)]
+def test_the_quantile_is_right_for_any_number_of_values() -> None:
+    assert {n: student(n) for n in PRINTED} == pytest.approx(PRINTED, rel=4e-4)
+    degrees = range(1, 200)
+    quantiles = [student(n) for n in degrees]
+    assert quantiles == pytest.approx(stats.t.ppf(0.975, degrees), rel=4e-4)
     assert quantiles == sorted(quantiles, reverse=True)
 
 

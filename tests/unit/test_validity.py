@@ -163,6 +163,7 @@ def test_missing_energy_marks_where_any_will_do_and_voids_where_it_was_asked_for
     assert marks(*blind) == ("no_energy",)
     measured = replace(PROTOCOL, energy="measured")
     assert gate_of(lambda: marks(*blind, protocol=measured)) == "no_energy"
+    assert marks(protocol=measured) == ()
 
 
 @pytest.mark.parametrize(
@@ -171,15 +172,18 @@ def test_missing_energy_marks_where_any_will_do_and_voids_where_it_was_asked_for
         ({"seconds": 4.0}, "short_window"),
         ({"energy_j": 900.0}, "interval_wide"),
         ({"gpu": replace(GPU, integrated_j=450.0)}, "counter_disagrees"),
+        ({"gpu": replace(GPU, integrated_j=550.0)}, "counter_disagrees"),
         ({"gpu": replace(GPU, throttle_reasons=("sw_power_cap",))}, "throttled_power"),
         ({"gpu": replace(GPU, reasons=("throttling_unknown",))}, "throttling_unknown"),
         ({"gpu": replace(GPU, reasons=("limit_not_default",))}, "limit_not_default"),
         ({"gpu": replace(GPU, reasons=("sample_gap",))}, "sample_gap"),
         ({"gpu": replace(GPU, temperature_c=71.0)}, "temperature_drift"),
+        ({"gpu": replace(GPU, temperature_c=49.0)}, "temperature_drift"),
         ({"cpu": CpuEnergy(reasons=("shared_node",))}, "shared_node"),
         ({"gpu": BLIND, "itl_s": 0.1}, "aliased"),
         ({"gpu": BLIND, "batches": 60}, "aliased"),
         ({"gpu": replace(BLIND, sensor_period_s=None), "itl_s": 0.1}, "aliased"),
+        ({"gpu": replace(BLIND, sensor_period_s=0.06), "itl_s": 0.06}, "aliased"),
     ],
 )
 def test_each_mark_has_its_own_cause(change, mark):
@@ -191,7 +195,10 @@ def test_each_mark_has_its_own_cause(change, mark):
     [
         {"seconds": 5.0},
         {"gpu": replace(GPU, temperature_c=65.0)},
+        {"gpu": replace(GPU, temperature_c=None)},
         {"gpu": replace(GPU, throttle_reasons=("applications_clocks",))},
+        {"gpu": replace(GPU, energy_j=None, counter_j=None)},  # the window says so, once
+        {"gpu": replace(GPU, energy_j=None, counter_j=None, reasons=("sample_gap",))},
         {"gpu": replace(GPU, sensor_period_s=0.1), "itl_s": 0.1},  # its counter sees everything
         {"gpu": replace(BLIND, sensor_period_s=None), "itl_s": 0.13},
         {"gpu": BLIND, "itl_s": 0.0643},
@@ -207,8 +214,10 @@ def test_counter_and_samples_may_differ_by_both_uncertainties_and_the_threshold(
     for integrated_j, expected in ((488.1, ()), (487.9, ("counter_disagrees",))):
         gpu = replace(GPU, integrated_j=integrated_j)
         assert marks(window(gpu=gpu), window(1), window(2)) == expected
-    without = replace(GPU, integrated_j=489.0, integrated_uncertainty_j=None)
-    assert marks(window(gpu=without), window(1), window(2)) == ("counter_disagrees",)
+    without = replace(GPU, timing_uncertainty_j=None, integrated_uncertainty_j=None)
+    for integrated_j, expected in ((490.1, ()), (489.9, ("counter_disagrees",))):
+        gpu = replace(without, integrated_j=integrated_j)
+        assert marks(window(gpu=gpu), window(1), window(2)) == expected
 
 
 def test_a_sibling_marks_nothing():
@@ -231,6 +240,16 @@ def test_the_interval_holds_the_timing_of_the_windows_and_the_spread_of_the_repe
     assert relative_half_width(spread) == pytest.approx(4.303 * 0.02 / 3**0.5, rel=1e-3)
 
 
+def test_one_window_leaves_the_interval_unknown_and_that_is_marked():
+    assert relative_half_width([window()]) is None
+    assert marks(window()) == ("interval_wide",)
+
+
+def test_a_meter_that_says_nothing_of_its_timing_leaves_the_spread():
+    silent = [window(i, width_j=None) for i in range(3)]
+    assert relative_half_width(silent) == 0.0
+
+
 def test_without_joules_in_every_window_the_interval_is_of_the_time():
     """Joules of one repeat and seconds of another are no spread."""
     some = [window(), window(1, energy_j=None, reasons=("no_samples",)), window(2)]
@@ -240,6 +259,7 @@ def test_without_joules_in_every_window_the_interval_is_of_the_time():
 
 def test_half_width_is_students_t_over_the_repeats():
     assert half_width([1.0]) is None
+    assert half_width([1.0, 2.0]) == pytest.approx(12.706 / 2)
     assert half_width([1.0, 2.0, 3.0]) == pytest.approx(4.303 / 3**0.5, rel=1e-3)
 
 
@@ -292,3 +312,7 @@ def test_warm_up_ends_when_the_last_values_agree():
     assert not agree([1.0, 1.0], warm)
     assert agree([9.0, 1.0, 1.0, 1.05], warm)
     assert not agree([9.0, 1.0, 1.0, 1.2], warm)
+    assert not agree([1.2, 1.2, 0.9], warm)  # the last one is the odd one
+    assert not agree([100.0, 100.0, 100.0 * 1.2], warm)  # the tolerance is relative,
+    assert agree([0.1, 0.1, 0.1 * 1.05], warm)
+    assert not agree([0.1, 0.1, 0.1 * 1.2], warm)  # whatever the unit
