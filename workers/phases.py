@@ -148,7 +148,7 @@ def by_prefill_run(repeat: Window, run: Sequence[Window]) -> tuple[PhaseEnergy, 
     return tuple(
         _row(
             phase, PhaseMethod.PREFILL_RUN, seconds[phase], energies.get(phase),
-            missing=UNRESOLVED if energies else NO_ENERGY, timed=None not in widths, tokens=count,
+            missing=NO_ENERGY, timed=None not in widths, tokens=count,
         )
         for phase, count in tokens.items()
     )  # fmt: skip

@@ -54,3 +54,13 @@ def test_a_figure_that_nobody_verified_says_so() -> None:
 def test_what_is_no_range_is_refused_by_its_option(text: str) -> None:
     with pytest.raises(ConfigError, match="--pue"):
         read_range(text, "--pue", least=0.0)
+
+
+def test_a_range_is_two_numbers_or_one_within_its_limits() -> None:
+    given = {text: read_range(text, "--pue", least=1.0, most=2.0) for text in ("1,2", "1.5")}
+    assert {text: (one.low, one.high) for text, one in given.items()} == {
+        "1,2": (1.0, 2.0), "1.5": (1.5, 1.5),
+    }  # fmt: skip
+    for text in ("0.9,2", "1,2.1"):
+        with pytest.raises(ConfigError, match="from 1 to 2"):
+            read_range(text, "--pue", least=1.0, most=2.0)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+from dataclasses import replace
 from itertools import product
 from math import exp, log, prod
 from pathlib import Path
@@ -57,10 +58,12 @@ def fraction(
 
 
 def test_known_effects_come_back_exactly() -> None:
-    found = {one.effect: one for one in effects_of(design_of(fraction())).estimates}
+    found = effects_of(design_of(fraction())).estimates
     assert len(found) == 6 + 15
-    for effect, one in found.items():
-        assert one.ratio == pytest.approx(TRUE.get(effect, 1.0), rel=1e-9)
+    for one in found:
+        assert one.ratio == pytest.approx(TRUE.get(one.effect, 1.0), rel=1e-9)
+    largest_first = sorted(TRUE, key=lambda effect: abs(log(TRUE[effect])), reverse=True)
+    assert [one.effect for one in found][: len(TRUE)] == largest_first
 
 
 def test_the_alias_structure_is_read_from_the_runs() -> None:
@@ -99,6 +102,30 @@ def test_sessions_that_differ_widen_only_what_is_the_same_throughout_one() -> No
     coarse, fine = by_effect["eager",], by_effect["batch_size",]
     assert coarse.high / coarse.low > 1.02
     assert fine.high / fine.low < 1.002
+
+
+def test_the_spread_of_single_runs_is_told_between_sessions_and_within() -> None:
+    """Both runs of a session share its deviation: as a variance of single runs it counts twice."""
+    found = effects_of(design_of(fraction(replicates=20, between=0.05, within=0.001)))
+    assert found.relative_sd[WITHIN] == pytest.approx(0.001, rel=0.1)
+    assert found.relative_sd[BETWEEN] == pytest.approx(0.05 * 2**0.5, rel=0.1)
+
+
+def test_runs_of_no_session_are_each_one_of_its_own() -> None:
+    runs = [replace(run, session=None) for run in fraction(replicates=2)]
+    found = effects_of(design_of(runs))
+    assert found.sessions == len(runs)
+    assert {one.spread for one in found.estimates} == {BETWEEN}
+
+
+def test_factors_that_always_change_together_are_one_effect() -> None:
+    runs = [
+        Run(levels={"a": a, "b": a, "c": c}, response=exp(a + 2 * c), replicate=replicate)
+        for a, c, replicate in product((0, 1), repeat=3)
+    ]
+    found = {one.effect: one for one in effects_of(design_of(runs)).estimates}
+    assert set(found) == {("a",), ("c",), ("a", "c")}
+    assert found["a",].aliases == (("b",),)
 
 
 def test_confounded_effects_are_estimated_once_with_their_aliases() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from campaign.analysis.per_request import by_regime, samples_of
+from campaign.analysis.setups import Setup
 from campaign.analysis.sweet_spots.first_principles import known, roofline_j
 from campaign.analysis.sweet_spots.forms import FLOPS, LINEAR, SIX, fit, mape
 from campaign.analysis.sweet_spots.holdout import errors
@@ -203,6 +205,30 @@ def test_a_workload_s_arrivals_are_a_regime_of_their_own() -> None:
     rows = records(workload="64→64 x8 requests=10 arrival=at_once")
     rows += records(workload="64→64 x8 requests=1000 arrival=at_once")
     assert len(by_regime(samples_of(rows))) == 2
+
+
+def test_a_setup_is_computed_on_its_own_boards_and_what_it_leaves_open_is_the_plain_case() -> None:
+    catalog, board = load_catalog(), "h100-sxm-80gb"
+    open_ = known(Setup(model="meta-llama/Llama-3.1-8B", board=board), catalog)
+    assert not isinstance(open_, str)
+    plain = (open_.engine.board_count, open_.engine.tensor_parallel, open_.engine.dtype)
+    assert plain == (1, 1, catalog.board(board).dtype)
+    assert open_.remark == "backend unknown: computed as vllm"
+    setup = Setup(
+        model="llama of mine", catalogue_model="meta-llama/Llama-3.1-8B", board=board, gpus=4,
+        tensor_parallel=2, dtype="float16", quantization="fp8", backend="transformers",
+        speculation="ngram", declared_power_limit_w=300.0,
+    )  # fmt: skip
+    told = known(setup, catalog)
+    assert not isinstance(told, str)
+    engine = told.engine
+    assert (engine.model.name, engine.backend) == ("meta-llama/Llama-3.1-8B", "transformers")
+    assert (engine.board_count, engine.tensor_parallel) == (4, 2)
+    assert (engine.dtype, engine.quantization) == ("float16", "fp8")
+    assert told.remark == "speculation ngram: computed without; limit of 300 W: computed without"
+    whole = known(replace(setup, tensor_parallel=None), catalog)
+    assert not isinstance(whole, str)
+    assert whole.engine.tensor_parallel == 4
 
 
 def test_the_roofline_recognises_itself() -> None:
