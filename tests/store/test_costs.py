@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -44,23 +45,25 @@ def world(store: Store) -> World:
 
 def measure(
     world: World,
-    energy_j: float | None = 30.0,
+    energies_j: Sequence[float | None] = (20.0, 40.0),
     *,
     engine: EngineSpec = ENGINE,
     asked: Reality = Reality.REAL,
-    metered: Reality = Reality.REAL,
-    replicate: int = 0,
+    metered: tuple[Reality, Reality] = (Reality.REAL, Reality.REAL),
+    **beyond: Any,
 ) -> None:
-    """Two windows of 2 s with 3 and 1 batches, each with these joules."""
-    wanted = task(4, engine=engine, reality=asked, replicate=replicate)
+    """Two windows of 2 s with 3 and 1 batches, with these joules; `beyond` as a task has it."""
+    wanted = task(4, engine=engine, reality=asked, **beyond)
     campaign, spec = world.campaign(f"for {wanted.key}", [wanted]), world.engine(engine)
     session = world.session(spec, asked)
     claim = world.leases.claim(campaign, spec, session)
     assert claim is not None
     method = "nvml_counter"
     windows = [
-        repeat(n, reading(energy_j, reality=metered, method=method), batches=batches)
-        for n, batches in enumerate((3, 1))
+        repeat(n, reading(energy_j, reality=reality, method=method), batches=batches)
+        for n, (batches, energy_j, reality) in enumerate(
+            zip((3, 1), energies_j, metered, strict=True)
+        )
     ]
     world.leases.finish(claim.lease_id, session, measurement(*windows))
 
@@ -81,16 +84,27 @@ def test_a_measured_batch_comes_back_with_its_engine(world: World) -> None:
     assert correction.seconds > 1
 
 
-def test_what_has_no_joules_has_seconds(world: World) -> None:
-    measure(world, None)
+@pytest.mark.parametrize("energies_j", [(None, None), (20.0, None)])
+def test_what_lacks_joules_has_seconds(energies_j: Sequence[float | None], world: World) -> None:
+    measure(world, energies_j)
     (one,) = found(world)
     assert (one.batch_s, one.energy_j) == (1.0, None)
 
 
 def test_simulated_rows_and_those_of_a_stand_in_are_left_out(world: World) -> None:
-    measure(world, asked=Reality.SIMULATED, metered=Reality.SIMULATED)
-    measure(world, metered=Reality.SIMULATED)
+    simulated, real = Reality.SIMULATED, Reality.REAL
+    measure(world, asked=simulated, metered=(simulated, simulated))
+    measure(world, metered=(real, simulated))
     assert found(world) == []
+
+
+def test_what_is_no_batch_of_equal_requests_is_left_out(world: World) -> None:
+    measure(world, requests=10)
+    measure(world, lengths="lognormal:0.5")
+    measure(world, engine=replace(ENGINE, speculation="ngram", speculative_tokens=4))
+    assert found(world) == []
+    measure(world, decoding="sample", temperature=0.7)
+    assert len(found(world)) == 1
 
 
 def test_voided_rows_and_other_boards_are_left_out(world: World) -> None:

@@ -147,6 +147,9 @@ def test_a_window_that_ends_after_the_first_tick_of_the_search_is_split_in_a_lat
     cut = (start.at_ns, instant(k_first + skip * cut_in))
     energy = counter_energy(start, end, cut, tick_s=gpu.tick_s, limit_w=LIMIT_W)
     assert abs(energy.energy_j - gpu.energy_j(*cut)) <= energy.half_width_j + 0.01
+    assert energy.half_width_j <= LIMIT_W * gpu.tick_s * skip + 0.01
+    if gpu.curve == "constant":
+        assert energy.energy_j == pytest.approx(gpu.energy_j(*cut), abs=0.01)
 
 
 def test_an_unsure_period_and_late_ticks_are_in_the_half_width():
