@@ -43,7 +43,7 @@ def test_a_board_without_a_footprint_has_none_with_the_reason() -> None:
 
 
 def test_a_figure_that_nobody_verified_says_so() -> None:
-    told, known = documented(), rows("embodied.csv")
+    told, known = documented(), list(rows("embodied.csv"))
     assert {row["evidence"] for row in known} == {"docs", "memory"}
     for row in known:
         unverified = told.footprints[str(row["board"])].source.endswith(UNVERIFIED)

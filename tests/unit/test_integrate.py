@@ -152,6 +152,28 @@ def test_a_window_that_ends_after_the_first_tick_of_the_search_is_split_in_a_lat
         assert energy.energy_j == pytest.approx(gpu.energy_j(*cut), abs=0.01)
 
 
+@pytest.mark.parametrize(
+    ("tick_j", "half_width_j"),
+    [
+        (20.0, 20.0 - 6.0),  # all of it may have been drawn at the end
+        (60.0, 18.0 - (60.0 - 49.0)),  # some of it was: 0.07 s are no more than 49 J
+        (80.0, 0.0),  # more than the limit allows was drawn all along
+    ],
+)
+def test_the_tick_at_the_windows_end_is_split_within_what_the_board_can_draw(tick_j, half_width_j):
+    """0.03 s of a tick of 0.1 s come after the window."""
+    start = Edge(lo_ns=T0, hi_ns=T0, value_mj=0, previous_mj=0, held_ns=T0, held_mj=0, first_mj=0,
+                 first_lo_ns=T0, first_hi_ns=T0)  # fmt: skip
+    at_ns, value_mj = T0 + S, 500_000
+    held_mj = value_mj - round(tick_j * 1000)
+    end = Edge(lo_ns=at_ns, hi_ns=at_ns, value_mj=value_mj, previous_mj=held_mj,
+               held_ns=at_ns - S // 20, held_mj=held_mj, first_mj=value_mj, first_lo_ns=at_ns,
+               first_hi_ns=at_ns)  # fmt: skip
+    energy = counter_energy(start, end, (T0, at_ns - 3 * S // 100), tick_s=0.1, limit_w=LIMIT_W)
+    assert energy.energy_j == pytest.approx(500.0 - 0.3 * tick_j)
+    assert energy.half_width_j == pytest.approx(half_width_j, abs=1e-9)
+
+
 def test_an_unsure_period_and_late_ticks_are_in_the_half_width():
     gpu = StandinGpu(tick_s=0.1)
     start, end = edge(gpu, T0, after=False), edge(gpu, T0 + S, after=True, skip=2)
