@@ -1,0 +1,76 @@
+"""What a task takes, by hand: its warm-up and its windows, which end with a pass of requests."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from campaign.catalogue.catalog import load_catalog
+from db.records import EngineSpec, MeasurementProtocol, Workload
+from workers.effort import Effort, Unit, effort_of, unit_of
+from workers.shapes.shape import shape_of
+
+PROTOCOL = MeasurementProtocol(
+    name="test", window_s=5, repeats=3, repeats_max=9, interval_target=0.02, warmup_max=20,
+    warmup_agree=2, warmup_tolerance=0.1, idle_s=1,
+)  # fmt: skip
+BOTH = replace(PROTOCOL, phases="both")
+#: Passes of 2 s, of which half a second is prefill.
+UNIT = Unit(seconds=2.0, batch_s=2.0, prefill_s=0.5, power_w=300.0, online=False, endless=False)
+
+CATALOG = load_catalog()
+BOARD = CATALOG.board("h100-sxm-80gb")
+MODEL = CATALOG.model("meta-llama/Llama-3.1-8B")
+ENGINE = EngineSpec(model=MODEL, backend="vllm", board=BOARD.slug)
+BATCH = Workload(input_tokens=128, output_tokens=64, batch_size=4)
+
+
+def unit(work: Workload) -> Unit:
+    shape = shape_of(MODEL.name, MODEL.architecture)
+    assert shape is not None
+    found = unit_of(ENGINE, shape, BOARD, work)
+    assert found is not None
+    return found
+
+
+@pytest.mark.parametrize(
+    ("protocol", "one", "seconds"),
+    [
+        (PROTOCOL, UNIT, 2 * 2.0 + 3 * 6.0),  # three passes fill a window
+        (BOTH, UNIT, 2 * 2.0 + 3 * 6.0 + 3 * 5.0),  # and ten prefills one of theirs
+        (replace(PROTOCOL, warmup_max=1), UNIT, 2.0 + 3 * 6.0),
+        (BOTH, replace(UNIT, online=True, seconds=40.0), 2 * 2.0 + 3 * 40.0),
+        (BOTH, replace(UNIT, online=True, endless=True), 2 * 5.0 / 5 + 3 * 5.0),
+        (PROTOCOL, replace(UNIT, online=True, endless=True, batch_s=7.0), 7.0 + 3 * 5.0),
+    ],
+)
+def test_a_task_takes_its_warm_up_and_its_windows(
+    protocol: MeasurementProtocol, one: Unit, seconds: float
+) -> None:
+    assert effort_of(protocol, one) == Effort(seconds=seconds, energy_j=300.0 * seconds)
+
+
+def test_what_is_not_known_takes_its_windows_and_no_joules() -> None:
+    assert effort_of(PROTOCOL, None) == Effort(seconds=15.0, energy_j=None)
+    assert effort_of(BOTH, None) == Effort(seconds=30.0, energy_j=None)
+    assert effort_of(PROTOCOL, replace(UNIT, power_w=None)).energy_j is None
+
+
+def test_requests_are_computed_in_whole_batches_unless_they_come_as_they_can() -> None:
+    one = unit(BATCH)
+    static, at_once = (
+        unit(replace(BATCH, requests=10, arrival=arrival)) for arrival in ("static", "at_once")
+    )
+    for found, batches in ((static, 3), (at_once, 2.5)):
+        assert found.batch_s == one.seconds
+        assert found.seconds == pytest.approx(batches * one.seconds)
+        assert found.prefill_s == pytest.approx(batches * one.prefill_s)
+        assert found.power_w == pytest.approx(one.power_w)
+
+
+def test_requests_take_as_long_as_they_need_to_arrive() -> None:
+    slow = unit(replace(BATCH, requests=10, arrival="poisson", rate_rps=0.1))
+    assert (slow.seconds, slow.online, slow.endless) == (100.0, True, False)
+    endless = unit(replace(BATCH, arrival="poisson", rate_rps=0.1))
+    assert (endless.seconds, endless.endless) == (40.0, True)
