@@ -13,7 +13,7 @@ from db.records import Board, EngineSpec, MeasurementProtocol, Workload
 from workers.costs.calibration import AS_COMPUTED, Correction, corrected
 from workers.costs.cost import Cost, estimate
 from workers.shapes.shape import Shape
-from workers.workloads.lengths import FIXED, means
+from workers.workloads.lengths import means
 
 #: A slice of the warm-up under load is this part of a window.
 SLICES = 5
@@ -67,7 +67,7 @@ def unit_of(
 
 def _typical(work: Workload) -> Workload:
     """Return a workload of the mean lengths, where its own are drawn."""
-    mean = means(work) if work.lengths != FIXED else None
+    mean = means(work)
     if mean is None:
         return work
     inputs, outputs = (max(1, round(tokens)) for tokens in mean)

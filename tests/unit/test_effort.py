@@ -8,8 +8,10 @@ import pytest
 
 from campaign.catalogue.catalog import load_catalog
 from db.records import EngineSpec, MeasurementProtocol, Workload
+from workers.costs.cost import estimate
 from workers.effort import Effort, Unit, effort_of, unit_of
 from workers.shapes.shape import shape_of
+from workers.workloads.lengths import means
 
 PROTOCOL = MeasurementProtocol(
     name="test", window_s=5, repeats=3, repeats_max=9, interval_target=0.02, warmup_max=20,
@@ -26,10 +28,12 @@ ENGINE = EngineSpec(model=MODEL, backend="vllm", board=BOARD.slug)
 BATCH = Workload(input_tokens=128, output_tokens=64, batch_size=4)
 
 
+SHAPE = shape_of(MODEL.name, MODEL.architecture)
+assert SHAPE is not None
+
+
 def unit(work: Workload) -> Unit:
-    shape = shape_of(MODEL.name, MODEL.architecture)
-    assert shape is not None
-    found = unit_of(ENGINE, shape, BOARD, work)
+    found = unit_of(ENGINE, SHAPE, BOARD, work)
     assert found is not None
     return found
 
@@ -58,15 +62,29 @@ def test_what_is_not_known_takes_its_windows_and_no_joules() -> None:
 
 
 def test_requests_are_computed_in_whole_batches_unless_they_come_as_they_can() -> None:
-    one = unit(BATCH)
-    static, at_once = (
-        unit(replace(BATCH, requests=10, arrival=arrival)) for arrival in ("static", "at_once")
+    cost = estimate(ENGINE, SHAPE, BOARD, BATCH)
+    for requests, arrival, batches in (
+        (None, "static", 1),
+        (10, "static", 3),
+        (10, "at_once", 2.5),
+    ):
+        found = unit(replace(BATCH, requests=requests, arrival=arrival))
+        assert found.batch_s == cost.e2e_s
+        assert found.seconds == pytest.approx(batches * cost.e2e_s)
+        assert found.prefill_s == pytest.approx(batches * cost.prefill.seconds)
+        assert found.power_w == pytest.approx(cost.energy_j / cost.e2e_s)
+        assert (found.online, found.endless, found.at_most) == (False, False, False)
+
+
+def test_drawn_lengths_count_with_their_mean_and_no_more_than_the_most() -> None:
+    drawn = replace(BATCH, lengths="generation", input_tokens=4096, output_tokens=4096)
+    inputs, outputs = means(drawn)
+    assert max(inputs, outputs) < 4096
+    assert unit(drawn) == unit(
+        replace(BATCH, input_tokens=round(inputs), output_tokens=round(outputs))
     )
-    for found, batches in ((static, 3), (at_once, 2.5)):
-        assert found.batch_s == one.seconds
-        assert found.seconds == pytest.approx(batches * one.seconds)
-        assert found.prefill_s == pytest.approx(batches * one.prefill_s)
-        assert found.power_w == pytest.approx(one.power_w)
+    short = replace(drawn, input_tokens=4, output_tokens=8)
+    assert unit(short) == unit(replace(short, lengths="fixed"))
 
 
 def test_requests_take_as_long_as_they_need_to_arrive() -> None:
