@@ -25,7 +25,7 @@ from db.identity import engine_digest
 from db.progress import Left, Progress, is_claimable, joules, progress
 from db.readings import GpuEnergy, Loaded, PowerTrace, Window, WindowKind
 from db.records import EngineSpec, Exclusion, ModelSpec, Reality, Task, Weights, Workload
-from db.results import close_session, describe_session, write_windows
+from db.results import close_session, describe_session, last_words, write_windows
 from db.storable import storable_json, storable_text
 from db.store import Store
 from tests.store.interleaving import losing, stage
@@ -356,6 +356,32 @@ def test_a_session_ends_once_and_keeps_what_its_engine_said(world: World) -> Non
         "nul": "a\N{REPLACEMENT CHARACTER}b",
         "set": [1],
     }
+
+
+def test_last_words_fill_in_what_their_own_session_did_not_say(world: World) -> None:
+    silent, failed, other = world.session(), world.session(), world.session()
+    with world.store.begin() as connection:
+        close_session(connection, failed, "failed", error="out of memory")
+        for session in (silent, failed):
+            last_words(connection, session, error="the node died", stderr_tail="killed")
+    told = {row.id: (row.outcome, row.error, row.stderr_tail)
+            for row in world.sql("select * from sessions")}  # fmt: skip
+    assert told == {
+        silent: (None, "the node died", "killed"),
+        failed: ("failed", "out of memory", "killed"),
+        other: (None, None, None),
+    }
+
+
+def test_each_window_has_the_joules_of_its_own_gpus(world: World) -> None:
+    held = Holder(world)
+    gpus = [GpuEnergy(uuid="GPU-1", index=0, name="NVIDIA L4", energy_j=joules)
+            for joules in (20.0, 30.0)]  # fmt: skip
+    windows = [repeat(n, reading(gpu.energy_j, gpus=(gpu,))) for n, gpu in enumerate(gpus)]
+    world.leases.finish(held.lease, held.session, measurement(*windows))
+    found = world.sql("select w.energy_j, g.energy_j as of_gpu from windows w"
+                      " join gpu_energies g on g.window_id = w.id order by w.ordinal")  # fmt: skip
+    assert [tuple(row) for row in found] == [(20.0, 20.0), (30.0, 30.0)]
 
 
 def test_plain_text_and_numbers_are_kept_to_the_letter() -> None:
