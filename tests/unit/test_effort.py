@@ -1,4 +1,4 @@
-"""What a task takes, by hand: its warm-up and its windows, which end with a pass of requests."""
+"""What a task takes, by hand: its warm-up and its windows; and what the tasks of a plan take."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from dataclasses import replace
 import pytest
 
 from campaign.catalogue.catalog import load_catalog
-from db.records import EngineSpec, MeasurementProtocol, Workload
+from campaign.forecast.totals import BoardTotal, totals
+from db.records import EngineSpec, MeasurementProtocol, Reality, Task, Workload
 from workers.costs.cost import estimate
 from workers.effort import Effort, Unit, effort_of, unit_of
 from workers.shapes.shape import shape_of
@@ -92,3 +93,40 @@ def test_requests_take_as_long_as_they_need_to_arrive() -> None:
     assert (slow.seconds, slow.online, slow.endless) == (100.0, True, False)
     endless = unit(replace(BATCH, arrival="poisson", rate_rps=0.1))
     assert (endless.seconds, endless.endless) == (40.0, True)
+
+
+class Told:
+    """Efforts as told: an hour and 5 J per request of a batch, half an hour and 1 J per load."""
+
+    def task(self, task: Task) -> Effort:
+        hours = task.workload.batch_size
+        known = task.workload.output_tokens > 1
+        return Effort(seconds=3600.0 * hours, energy_j=5.0 * hours if known else None)
+
+    def load(self, engine: EngineSpec, protocol: MeasurementProtocol) -> Effort:
+        return Effort(seconds=1800.0, energy_j=1.0)
+
+    def lacking(self, engine: EngineSpec) -> str:
+        return "power"
+
+    def ceiling_w(self, engine: EngineSpec) -> float:
+        return 700.0
+
+
+def test_a_plan_takes_its_tasks_and_a_load_for_each_engine_and_replicate() -> None:
+    pair = replace(ENGINE, board_count=2)
+    tasks = [
+        Task(key=f"{engine.board_count} {replicate} {batch} {tokens}", engine=engine,
+             workload=replace(BATCH, batch_size=batch, output_tokens=tokens), protocol=PROTOCOL,
+             reality=Reality.REAL, replicate=replicate)
+        for engine, replicate, batch, tokens in (
+            (ENGINE, 0, 1, 8), (ENGINE, 0, 2, 8), (ENGINE, 1, 1, 8), (pair, 0, 4, 1),
+        )
+    ]  # fmt: skip
+    found = totals(tasks, Told(), lambda _: 8)[BOARD.slug]
+    sessions_h = [3.5, 1.5, 4.5]
+    assert found == BoardTotal(
+        tasks=4, blind={"power": 1}, loads=3, board_h=3.5 + 1.5 + 2 * 4.5, session_h=9.5,
+        longest_h=4.5, largest=2, joules=4 * 5.0 + 3 * 1.0,
+        ceiling_j=700.0 * 3600 * sum(sessions_h), idled_h=7 * 3.5 + 7 * 1.5 + 6 * 4.5,
+    )  # fmt: skip
