@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import termios
 from collections.abc import Callable, Generator, Iterator, Mapping
 from pathlib import Path
 
@@ -126,18 +127,25 @@ class Program:
         self.started: list[subprocess.Popen[str]] = []
 
     def start(
-        self, *arguments: str, environment: Mapping[str, str] | None = None
+        self,
+        *arguments: str,
+        environment: Mapping[str, str] | None = None,
+        terminal: int | None = None,
     ) -> subprocess.Popen[str]:
-        """Start `campaign ...` in a session of its own, which ends with the test."""
+        """Start `campaign ...` in a session of its own, which ends with the test.
+
+        With a `terminal` it is the session's, and the program's standard streams.
+        """
         process = subprocess.Popen(
             [sys.executable, "-m", "campaign", *arguments],
             cwd=self.folder,
             env=self.environment | dict(environment or {}),
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
+            stdin=subprocess.DEVNULL if terminal is None else terminal,
+            stdout=subprocess.PIPE if terminal is None else terminal,
+            stderr=subprocess.PIPE if terminal is None else terminal,
             text=True,
             start_new_session=True,
+            preexec_fn=None if terminal is None else _take_terminal,  # noqa: PLW1509 - no threads
         )
         self.started.append(process)
         return process
@@ -159,6 +167,11 @@ class Program:
             if process.poll() is None:
                 os.killpg(process.pid, signal.SIGKILL)
             process.communicate()
+
+
+def _take_terminal() -> None:
+    """Make stdin the terminal of the session that begins: who closes it hangs up on it."""
+    fcntl.ioctl(0, termios.TIOCSCTTY, 0)
 
 
 @pytest.fixture

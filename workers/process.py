@@ -48,13 +48,13 @@ def is_alive(pid: int, pid_started_s: float) -> bool:
 
 @contextmanager
 def sheltered() -> Iterator[None]:
-    """Whatever is started inside is not ended by SIGTERM, nor is what it starts.
+    """Whatever is started inside is not ended by SIGTERM or SIGHUP, nor is what it starts.
 
-    `timeout`, Slurm and systemd send the signal to a whole group of processes at once. Who knows
-    what to do about it is the program; what it stands on must outlive its last words. Sent to
-    this process meanwhile, the signal comes afterwards.
+    `timeout`, Slurm, systemd and a terminal that closes send the signal to a whole group of
+    processes at once. Who knows what to do about it is the program; what it stands on must outlive
+    its last words. Sent to this process meanwhile, the signal comes afterwards.
     """
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM, signal.SIGHUP})
     try:
         yield
     finally:

@@ -80,7 +80,8 @@ class RunSettings:
     `seed` orders the tasks. `price_per_gpu_hour` maps a board's slug to a price in whatever
     currency, `carbon_intensity_g_per_kwh` is that of the electricity; None is not said.
     `boards_per_node` is what a node of GPUs holds. The run is over at `deadline`, a time or
-    seconds from its start, of which it keeps `margin_s` free; SIGTERM lets it work `grace_s` on.
+    seconds from its start, of which it keeps `margin_s` free; SIGTERM and SIGHUP let it work
+    `grace_s` on.
     """
 
     seed: int

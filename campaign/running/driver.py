@@ -29,6 +29,7 @@ from campaign.running.schedule import schedule
 from campaign.running.spooled import deliver, policy_of
 from campaign.running.stop import Stop
 from campaign.running.timebox import Timebox
+from campaign.running.unread import let_go
 from campaign.running.work import Campaign
 from db.errors import ConfigError, Infeasible, StoreUnavailable
 from db.leases import Leases
@@ -58,6 +59,7 @@ def drive(settings: Settings, *, as_json: bool) -> int:
             nodes.close()  # Ray prints no more: stdout is for data
             if stopped is Stop.STORE_AWAY:
                 return stopped.exit_code
+            let_go()
             complete = show_outcome(opened, campaign, as_json=as_json)
     if stopped is not None:
         return stopped.exit_code

@@ -9,6 +9,8 @@ from __future__ import annotations
 import logging
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Self
@@ -18,6 +20,8 @@ from rich.live import Live as RichLive
 from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
+
+from campaign.running.unread import let_go
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,7 +94,8 @@ class Live(logging.Handler):
         """Remove the block."""
         logging.getLogger("campaign").removeHandler(self)
         if self._terminal:
-            self._rich.stop()
+            with _read_or_not():
+                self._rich.stop()
 
     def emit(self, record: logging.LogRecord) -> None:
         """Say a warning."""
@@ -108,10 +113,20 @@ class Live(logging.Handler):
 
     def say(self, line: str) -> None:
         """Print a line that stays."""
-        if self._terminal:
-            self._console.print(Text(line))
-        else:
-            print(f"{time.strftime('%H:%M:%S')} {line}", file=sys.stderr, flush=True)
+        with _read_or_not():
+            if self._terminal:
+                self._console.print(Text(line))
+            else:
+                print(f"{time.strftime('%H:%M:%S')} {line}", file=sys.stderr, flush=True)
+
+
+@contextmanager
+def _read_or_not() -> Iterator[None]:
+    """Go on where nobody reads any more what a run says: it measures for the store."""
+    try:
+        yield
+    except OSError:
+        let_go()
 
 
 def _block(snapshot: Snapshot) -> Group:

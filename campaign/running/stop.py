@@ -12,7 +12,7 @@ UNFINISHED = 75
 class Stop(StrEnum):
     """What ended a run before its tasks did."""
 
-    INTERRUPTED = "interrupted"  # by a person, or by SIGTERM
+    INTERRUPTED = "interrupted"  # by a person, SIGTERM or SIGHUP
     OUT_OF_TIME = "out_of_time"  # nothing that is left would be finished before the deadline
     RAY_DIED = "ray_died"  # of a Ray of the run's own, its node was killed
     STORE_AWAY = "store_away"  # for longer than store.patience_s; what was measured is kept

@@ -52,11 +52,18 @@ class Site:
         self.place = Place(folder=str(self.folder / "store"))
 
     def start(
-        self, overrides: Sequence[str] = SMALL, *, hold_at: str = "", **environment: str
+        self,
+        overrides: Sequence[str] = SMALL,
+        *,
+        hold_at: str = "",
+        terminal: int | None = None,
+        **environment: str,
     ) -> subprocess.Popen[str]:
         """Start `campaign run`; `hold_at` names a kill point."""
         hold = {"CAMPAIGN_HOLD_AT": hold_at, "CAMPAIGN_HOLD_FOLDER": str(self.holds)}
-        return self._program.start("run", "--json", *overrides, environment=hold | environment)
+        return self._program.start(
+            "run", "--json", *overrides, environment=hold | environment, terminal=terminal
+        )
 
     def finish(self, run: subprocess.Popen[str]) -> tuple[int, dict[str, object], str]:
         """Wait for a run; returns its exit code, its JSON and its stderr."""

@@ -1,19 +1,30 @@
-"""SIGTERM to every process at once, as `timeout`, Slurm and systemd send it: nothing is lost."""
+"""SIGTERM to every process at once, and a terminal that closes: nothing is lost.
+
+`timeout`, Slurm and systemd send the one; the other sends SIGHUP, from the kernel and the shell.
+"""
 
 from __future__ import annotations
 
+import json
 import os
+import select
 import signal
 from collections.abc import Callable
 
 import pytest
 
-from tests.crash.site import SMALL, Site, until
+from tests.crash.site import SMALL, TIMEOUT_S, Site, until
 
 pytestmark = [pytest.mark.crash, pytest.mark.ray, pytest.mark.store]
 
 OUTCOMES = "select outcome, count(*) from attempts group by 1"
 CHARGED = "select sum(faults + losses + invalids) from tasks"
+
+
+def hung_up(site: Site, pid: int) -> None:
+    for _ in range(2):
+        for process in site.ours():
+            process.send_signal(signal.SIGHUP)
 
 
 def to_the_group(site: Site, pid: int) -> None:
@@ -27,6 +38,36 @@ def to_everybody(site: Site, pid: int) -> None:
 
 def test_the_task_in_work_is_finished(site: Site) -> None:
     finished(site, to_everybody)
+
+
+def test_the_task_in_work_is_finished_where_the_terminal_is_gone(site: Site) -> None:
+    finished(site, hung_up)
+
+
+def test_a_terminal_that_closes_ends_a_run_as_sigterm_does(site: Site) -> None:
+    shown, terminal = os.openpty()
+    run = site.start((*SMALL, "run.grace_s=1"), hold_at="in_window", terminal=terminal)
+    os.close(terminal)
+    while not (site.holds / "in_window.held").exists():
+        if select.select([shown], [], [], 0.1)[0]:
+            os.read(shown, 65536)
+    os.close(shown)
+    assert run.wait(timeout=TIMEOUT_S) == 130
+    assert site.facts(OUTCOMES) == [("released", 1)]
+    assert site.facts(CHARGED) == [(0,)]
+    until(lambda: not site.ours(), "no orphan process")
+
+
+def test_a_run_that_nobody_listens_to_any_more_goes_on(site: Site) -> None:
+    """As where its words go through a pipe to a pager that is left."""
+    run = site.start(hold_at="in_window")
+    site.held_pid("in_window")
+    assert run.stdout is not None
+    assert run.stderr is not None
+    run.stderr.close()
+    site.let_go("in_window")
+    said = json.loads(run.stdout.read())
+    assert (run.wait(timeout=TIMEOUT_S), said["tasks"]) == (0, {"done": 3})
 
 
 def finished(site: Site, send: Callable[[Site, int], None]) -> None:

@@ -242,6 +242,36 @@ def test_sigterm_presses_by_itself_once_its_grace_is_over() -> None:
     assert interrupts.pressed
 
 
+def test_a_terminal_that_closes_asks_once_however_often_it_says_so() -> None:
+    """The kernel sends SIGHUP, and the shell."""
+    interrupts = Interrupts(grace_s=3600.0, hurry=threading.Event())
+    with interrupts.listening():
+        signal.raise_signal(signal.SIGHUP)
+        signal.raise_signal(signal.SIGHUP)
+        assert (interrupts.asked, interrupts.pressed) == (True, False)
+        signal.raise_signal(signal.SIGTERM)
+    assert interrupts.pressed
+
+
+def test_sighup_presses_by_itself_once_its_grace_is_over() -> None:
+    interrupts = Interrupts(grace_s=0.0, hurry=threading.Event())
+    with interrupts.listening():
+        signal.raise_signal(signal.SIGHUP)
+    assert interrupts.pressed
+
+
+def test_under_nohup_sighup_stays_ignored() -> None:
+    interrupts = Interrupts(grace_s=0.0, hurry=threading.Event())
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with interrupts.listening():
+            signal.raise_signal(signal.SIGHUP)
+        assert not interrupts.asked
+        assert signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
 def test_the_handlers_of_others_are_theirs_again() -> None:
     before = signal.getsignal(signal.SIGTERM)
     with Interrupts(grace_s=1.0, hurry=threading.Event()).listening():
