@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from math import isfinite, isnan
 
 from campaign.analysis.setups import NONE, Setup, names, said
+from campaign.tabular import count_of
 from db.errors import ConfigError
 from db.records import Reality
 
@@ -65,7 +66,9 @@ def samples_of(records: Sequence[Record], also: Sequence[str] = ()) -> Samples:
             usable.append(found)
     if not usable:
         why = ", ".join(f"{count} {reason}" for reason, count in dropped.most_common())
-        raise ConfigError(f"none of {len(records)} rows can be used{f' ({why})' if why else ''}")
+        raise ConfigError(
+            f"none of {count_of(len(records), 'row')} can be used{f' ({why})' if why else ''}"
+        )
     return Samples(usable=tuple(usable), rows=len(records), dropped=dict(dropped))
 
 

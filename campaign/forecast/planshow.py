@@ -130,8 +130,8 @@ def _exclusions(found: Sequence[Mapping[str, object]]) -> Iterable[str]:
     for reason, held in reasons.items():
         first = held[0]
         where = first["workload"] or "every workload"
-        engines = len({exclusion["engine"] for exclusion in held})
-        more = f"; {len(held) - 1} more like it of {engines} engines" if len(held) > 1 else ""
+        engines = count_of(len({exclusion["engine"] for exclusion in held}), "engine")
+        more = f"; {len(held) - 1} more like it of {engines}" if len(held) > 1 else ""
         yield f"{reason}: {first['engine']}, {where}: {first['detail']}{more}"
 
 

@@ -19,7 +19,7 @@ from campaign.running.eta import Rest, eta_s
 from campaign.running.live import clock
 from campaign.running.pace import Estimate, corrected
 from campaign.storeroom import ask_campaigns, existing, place, split
-from campaign.tabular import plain, print_table, say, write_json
+from campaign.tabular import count_of, plain, print_table, say, write_json
 from db.errors import ConfigError
 from db.grids import Pace, Pacing
 from db.place import Place
@@ -205,7 +205,7 @@ def energy_words(joules: Joules) -> str:
         if value is not None
     ]
     if joules.windows_without_energy:
-        parts.append(f"{joules.windows_without_energy} windows without measured energy")
+        parts.append(f"{count_of(joules.windows_without_energy, 'window')} without measured energy")
     return ", ".join(parts) or "none"
 
 

@@ -419,6 +419,11 @@ def test_too_few_lengths_say_what_is_there_and_another_engine_is_not_compared(
     assert judged.verdict is Verdict.NOT_MEASURED
     assert judged.why.endswith("there are 3 rows in 1 of these, 3 pairs at most")
     World(empty)
+    insert(empty, "one", grid(six_terms)[:1])
+    assert verdict_on(empty, "six_terms_mape").why.endswith(
+        "there is 1 row in 1 of these, 1 pair at most"
+    )
+    World(empty)
     insert(empty, "vllm", grid(six_terms, "vllm"))
     assert verdict_on(empty, "six_terms_mape").verdict is Verdict.NOT_COMPARABLE
 

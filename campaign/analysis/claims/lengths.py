@@ -148,11 +148,11 @@ def there(claim: str, rows: Counted, of: Of) -> str:
     regimes = groups(claim, rows, of, batches=True)
     pairs = [len({(s.input_tokens, s.output_tokens) for s in one.samples}) for one in regimes]
     count = sum(len(one.samples) for one in regimes)
-    most = f", {max(pairs)} pairs at most" if pairs else ""
+    most = f", {count_of(max(pairs), 'pair')} at most" if pairs else ""
     if pairs and max(pairs) >= FEWEST_PAIRS:
         most += "; too few of these have enough pairs, and an optimum among their lengths"
-    return (f"a fit takes {FEWEST_PAIRS} pairs of lengths in a set-up and batch; there are "
-            f"{count_of(count, 'row')} in {len(regimes)} of these{most}")  # fmt: skip
+    return (f"a fit takes {FEWEST_PAIRS} pairs of lengths in a set-up and batch; there "
+            f"{_are(count)} {count_of(count, 'row')} in {len(regimes)} of these{most}")  # fmt: skip
 
 
 def saved(claim: str, trace: Trace, rows: Counted, of: Of) -> list[Found]:
@@ -201,7 +201,7 @@ def _pairs(found: Sequence[Group], rows: Counted) -> Iterator[tuple[Group, Group
 
 def covered(claim: str, trace: Trace, rows: Counted, of: Of) -> str:
     """Return in words which of a trace's requests the rows have joules for."""
-    edges, told = Edges(), []
+    edges, told, counts = Edges(), [], []
     held = binned(traffic_of(trace), edges)
     have = groups(claim, rows, of, batches=False)
     for backend in (FAST, SLOW):
@@ -210,8 +210,12 @@ def covered(claim: str, trace: Trace, rows: Counted, of: Of) -> str:
             for each in (MeasuredEnergies(one.setup, one.samples)
                          for one in have if one.setup.backend == backend)
         ]  # fmt: skip
-        count = sum(len(one.samples) for one in have if one.setup.backend == backend)
-        told.append(f"{count_of(count, 'row')} of {backend} with joules for "
+        counts.append(sum(len(one.samples) for one in have if one.setup.backend == backend))
+        told.append(f"{count_of(counts[-1], 'row')} of {backend} with joules for "
                     f"{max(shares, default=0.0):.0%} of its requests")  # fmt: skip
     need = f"both engines need joules for {LEAST_SHARE:.0%} of the trace's requests"
-    return f"{need}; there are {' and '.join(told)}"
+    return f"{need}; there {_are(counts[0])} {' and '.join(told)}"
+
+
+def _are(count: int) -> str:
+    return "is" if count == 1 else "are"

@@ -21,6 +21,7 @@ from campaign.analysis.predictor.physics import Array
 from campaign.analysis.predictor.point import Cells, Point, Points, energy_j
 from campaign.catalogue.ablations import base_of
 from campaign.catalogue.catalog import Catalog
+from campaign.tabular import count_of
 from db.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -150,7 +151,7 @@ def dataset_of(frame: DataFrame, catalog: Catalog) -> Dataset:
     measured = [energy_j(row) for row in rows]
     kept = [at for at, joules in enumerate(measured) if joules is not None]
     missing = len(rows) - len(kept)
-    left_out = (f"{missing} rows without energy per output token",) if missing else ()
+    left_out = (f"{count_of(missing, 'row')} without energy per output token",) if missing else ()
     _require_enough(len(kept), left_out)
     joules = np.array([measured[at] or np.nan for at in kept], dtype=float)
     inputs = inputs_of([rows[at] for at in kept], catalog, [at + 1 for at in kept])
@@ -206,7 +207,8 @@ def _asked(frame: DataFrame) -> Labels:
 def _require_enough(rows: int, left_out: Sequence[str]) -> None:
     if rows < FEWEST_ROWS:
         why = f" ({'; '.join(left_out)})" if left_out else ""
-        raise ConfigError(f"{rows} rows with energy{why}: a predictor needs at least {FEWEST_ROWS}")
+        found = count_of(rows, "row")
+        raise ConfigError(f"{found} with energy{why}: a predictor needs at least {FEWEST_ROWS}")
 
 
 def _require_sense(data: Dataset) -> None:
@@ -218,8 +220,8 @@ def _require_sense(data: Dataset) -> None:
         raise ConfigError("every row has the same energy per output token: nothing to learn")
     different = len(set(data.same.tolist()))
     if different < FEWEST_POINTS:
-        raise ConfigError(f"only {different} different points among {len(data)} rows: a predictor "
-                          f"needs at least {FEWEST_POINTS}")  # fmt: skip
+        found = f"{count_of(different, 'different point')} among {count_of(len(data), 'row')}"
+        raise ConfigError(f"only {found}: a predictor needs at least {FEWEST_POINTS}")
     ratio = np.log(data.joules / data.inputs.roofline_j)
     off = np.abs(ratio - np.median(ratio))
     if off.max() > np.log(ODD):

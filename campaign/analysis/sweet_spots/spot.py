@@ -27,6 +27,7 @@ from campaign.analysis.sweet_spots.optimum import (
 from campaign.analysis.sweet_spots.resampling import DRAWS, resampled
 from campaign.analysis.sweet_spots.transfer import FromArchitecture, from_architecture
 from campaign.catalogue.catalog import Catalog
+from campaign.tabular import count_of
 from db.errors import ConfigError
 
 #: Length pairs that six terms and their residuals take, and lengths that a square takes.
@@ -99,7 +100,8 @@ def lacking(members: Sequence[Sample]) -> str | None:
     n_in, n_out, energy_j = _arrays(members)
     pairs = int(pair_of(n_in, n_out).max()) + 1
     if pairs < FEWEST_PAIRS:
-        return f"too few rows: {pairs} pairs of lengths, six terms take {FEWEST_PAIRS} or more"
+        found = count_of(pairs, "pair")
+        return f"too few rows: {found} of lengths, six terms take {FEWEST_PAIRS} or more"
     for name, values in {"input": n_in, "output": n_out}.items():
         if len(np.unique(values)) < FEWEST_LENGTHS:
             there = ", ".join(f"{value:g}" for value in np.unique(values))

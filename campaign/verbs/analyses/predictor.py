@@ -18,7 +18,7 @@ from campaign.analysis.predictor.study import CAPS, studied
 from campaign.analysis.predictor.told import shown
 from campaign.analysis.predictor.unseen import FOREST_ROWS
 from campaign.catalogue.catalog import load_catalog
-from campaign.tabular import print_table, say, write_json
+from campaign.tabular import count_of, print_table, say, write_json
 from campaign.verbs.analyses.asked_rows import add_rows, rows_asked
 from db.errors import ConfigError
 
@@ -51,7 +51,8 @@ def main(args: argparse.Namespace) -> int:
     catalog = load_catalog()
     data = dataset_of(rows_asked(args), catalog)
     realities = ", ".join(f"{count} {name}" for name, count in data.realities.items())
-    say(f"{len(data)} rows of {len(data.labels('model')[1])} models; reality: {realities}")
+    models = count_of(len(data.labels("model")[1]), "model")
+    say(f"{count_of(len(data), 'row')} of {models}; reality: {realities}")
     for line in data.left_out:
         say(f"left out: {line}")
     if data.mixed:
