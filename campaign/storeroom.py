@@ -45,14 +45,14 @@ def is_there(where: Place) -> bool:
 
 
 @contextmanager
-def existing(where: Place) -> Iterator[OpenStore]:
+def existing(where: Place, *, writing: bool = False) -> Iterator[OpenStore]:
     """Open a store that is there; ConfigError instead of creating one."""
     if not is_there(where):
         raise ConfigError(
             f"there is no store in {where.embedded_folder}: `campaign run` makes it; name another "
             "with store.path=FOLDER or store.url=postgresql+psycopg://host/database"
         )
-    with opened(where) as store:
+    with opened(where, writing=writing) as store:
         yield store
 
 

@@ -253,10 +253,3 @@ def about(store: OpenStore) -> str:
     """Return what an open store is, in words: its version and where it is."""
     where = store.embedded.folder if store.embedded else "a server of your own"
     return f"Postgres {server_version(store.store)}, {where}"
-
-
-def takes_rows(store: OpenStore) -> bool:
-    """Whether anything can be written there: not to a standby, nor by a login that only reads."""
-    with store.store.begin() as connection:
-        said = str(connection.exec_driver_sql("show transaction_read_only").scalar_one())
-    return said == "off"

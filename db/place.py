@@ -14,6 +14,7 @@ from pathlib import Path
 
 from db import schema
 from db.embedded import EmbeddedPostgres, default_folder
+from db.errors import StoreRefused
 from db.store import Store
 
 
@@ -53,11 +54,13 @@ def opened(
     upgrade: bool = False,
     patient: bool = False,
     hurry: threading.Event | None = None,
+    writing: bool = False,
 ) -> Iterator[OpenStore]:
     """Open the store, check its schema (or bring it up to date), and close it at the end.
 
     A person learns at once that no server answers; a session is `patient` and waits for it, but not
-    for long while `hurry` is set. It asks for nothing but single rows.
+    for long while `hurry` is set. It asks for nothing but single rows. Who is `writing` is refused
+    at once where nothing can be written.
 
     The embedded store is created on first use and is always brought up to date; it stops when
     its last user leaves.
@@ -66,6 +69,11 @@ def opened(
         store = Store(place.url, patience_s=place.patience_s, by_key=patient, hurry=hurry)
         try:
             schema.upgrade(store) if upgrade else schema.check(store, patient=patient)
+            if writing and not takes_rows(store):
+                raise StoreRefused(
+                    f"the store {store.where} takes nothing: it is a standby, or the login only "
+                    "reads; name its primary, or another login, in store.url"
+                )
             yield OpenStore(store=store, url=store.url, reader_url=place.reader_url, embedded=None)
         finally:
             store.close()
@@ -82,3 +90,10 @@ def opened(
             )
         finally:
             store.close()
+
+
+def takes_rows(store: Store) -> bool:
+    """Whether anything can be written there: not to a standby, nor by a login that only reads."""
+    with store.begin() as connection:
+        said = str(connection.exec_driver_sql("show transaction_read_only").scalar_one())
+    return said == "off"

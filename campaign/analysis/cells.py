@@ -66,10 +66,10 @@ def _column(
 
 def _text(column: Column, cell: object) -> str | None:
     if not isinstance(cell, str | int | float) or isinstance(cell, bool):
-        raise Wrong(f"{column.name} {_shown(cell)} is not text")
+        raise Wrong(f"{column.name} {shown(cell)} is not text")
     text = str(cell).strip()
     if not text.isprintable():
-        raise Wrong(f"{column.name} {_shown(cell)} holds characters that cannot be printed")
+        raise Wrong(f"{column.name} {shown(cell)} holds characters that cannot be printed")
     if len(text) > LONGEST:
         raise Wrong(f"{column.name} has {len(text)} characters, at most {LONGEST} are kept")
     return text or None
@@ -77,7 +77,7 @@ def _text(column: Column, cell: object) -> str | None:
 
 def _number(column: Column, cell: object) -> float:
     if isinstance(cell, bool) or not isinstance(cell, str | int | float | Decimal):
-        raise Wrong(f"{column.name} {_shown(cell)} is not a number")
+        raise Wrong(f"{column.name} {shown(cell)} is not a number")
     try:
         number = _float(cell)
     except ValueError:
@@ -87,9 +87,9 @@ def _number(column: Column, cell: object) -> float:
     whole = column.kind is Kind.WHOLE
     if math.isinf(number) or (number < column.least if whole else number <= 0):
         bound = f"at least {column.least}" if whole else "above zero"
-        raise Wrong(f"{column.name} {_shown(cell)} is out of range; it must be {bound} and finite")
+        raise Wrong(f"{column.name} {shown(cell)} is out of range; it must be {bound} and finite")
     if whole and (number != int(number) or number > MOST_WHOLE):
-        raise Wrong(f"{column.name} {_shown(cell)} is not a whole number up to {MOST_WHOLE}")
+        raise Wrong(f"{column.name} {shown(cell)} is not a whole number up to {MOST_WHOLE}")
     return number
 
 
@@ -102,7 +102,7 @@ def _float(cell: str | float | Decimal) -> float:
 
 def _no_number(column: Column, cell: str) -> str:
     """Say why a text is no number: most often it has a unit, or a comma."""
-    told = f"{column.name} {_shown(cell)} is not a number"
+    told = f"{column.name} {shown(cell)} is not a number"
     try:
         float(cell.partition(" ")[0])
     except ValueError:
@@ -110,6 +110,7 @@ def _no_number(column: Column, cell: str) -> str:
     return f"{told}; the column is in {column.unit}, cells have no units"
 
 
-def _shown(cell: object) -> str:
+def shown(cell: object) -> str:
+    """Return a cell for a message, its beginning where it is long."""
     text = repr(cell)
     return text if len(text) <= SHOWN else f"{text[: SHOWN - 1]}…"

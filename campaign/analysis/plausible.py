@@ -6,9 +6,11 @@ itself is bad; nothing here corrects one.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping
+from datetime import datetime
 
-from campaign.analysis.cells import Value
+from campaign.analysis.cells import Value, shown
 from campaign.analysis.columns import ENERGIES
 from campaign.catalogue.catalog import Catalog
 from campaign.configuration.reader import nearest
@@ -58,6 +60,28 @@ def _words(row: Row) -> Iterator[str]:
         word = row[name]
         if word is not None and word not in list(words):
             yield f"{name} {word!r} is not known{nearest(str(word), list(words))}"
+    options, began = row["options"], row["measured_at"]
+    if options is not None and not _flags(str(options)):
+        form = 'write {"enforce_eager": true}, or leave it empty'
+        yield f"options {shown(options)} is no JSON object; {form}"
+    if began is not None and not _moment(str(began)):
+        form = "write 2026-01-31T12:00:00Z, or leave it empty"
+        yield f"measured_at {shown(began)} is no time of ISO 8601; {form}"
+
+
+def _flags(text: str) -> bool:
+    try:
+        return isinstance(json.loads(text), dict)
+    except ValueError:
+        return False
+
+
+def _moment(text: str) -> bool:
+    try:
+        datetime.fromisoformat(text)
+    except ValueError:
+        return False
+    return True
 
 
 def _sizes(row: Row) -> Iterator[str]:

@@ -130,7 +130,7 @@ def begun(
     site = look_around(settings, roster)
     commits = _commits(site.settings, site.catalog, place)
     prepared = None if is_there(place) else _expanded(site, commits)
-    with opened(place) as store:
+    with opened(place, writing=True) as store:
         known = store.store
         campaign = _resumed(site, commits, known) if prepared is None else None
         if campaign is None:

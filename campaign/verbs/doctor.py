@@ -20,13 +20,13 @@ from campaign.cluster.here import found_boards
 from campaign.configuration.config import load
 from campaign.storeroom import existing, is_there, split
 from campaign.tabular import say, write_json
-from db.dumping import about, programs, takes_rows
+from db.dumping import about, programs
 from db.embedded import default_folder
 from db.embedded_life import Answer, answer
 from db.embedded_place import require_entry, wheel_install
 from db.embedded_user import account_for
 from db.errors import CampaignError, ConfigError, Infeasible
-from db.place import Place
+from db.place import Place, takes_rows
 from db.store import known_as
 from workers.boards import Finding, FoundBoard, diagnose
 from workers.engines.registry import LIBRARIES
@@ -152,7 +152,7 @@ def look_at_store(where: Place) -> Finding:
             name = "" if where.url is None else f" {known_as(where.url)}"
             state = "was running" if running else "was not running"
             detail = f"opens: {about(store)}{name}, {state}"
-            if takes_rows(store):
+            if takes_rows(store.store):
                 return Finding(subject="store", ok=True, detail=detail)
             words = "and takes nothing: it is a standby, or the login only reads"
             fix = "name its primary in store.url, or another login"

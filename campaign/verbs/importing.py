@@ -103,7 +103,7 @@ def main(args: argparse.Namespace) -> int:
     written = None
     if not args.dry_run:
         where = Place(url=settings.store.url, folder=settings.store.path)
-        with opened(where) as store:
+        with opened(where, writing=True) as store:
             written = store.store.retrying(partial(write_external, found=found))
     repeated = len(found) - len({row["digest"] for row in found})
     done = Import(path=path, source=args.source, read=read, repeated=repeated, written=written)

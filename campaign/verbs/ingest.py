@@ -44,7 +44,7 @@ def main(args: argparse.Namespace) -> int:
         delivery = Delivery(outcomes={})
     else:
         store = settings.store
-        with existing(Place(url=store.url, folder=store.path)) as opened:
+        with existing(Place(url=store.url, folder=store.path), writing=True) as opened:
             leases = Leases(opened.store, policy_of(settings))
             delivery = spool.deliver(leases, leases.where)
     for line in said(delivery):

@@ -46,7 +46,7 @@ def main(args: argparse.Namespace) -> int:
     """Void or retry, and show what changed; returns 0."""
     words, overrides = split(args.overrides)
     _check(args, words)
-    with existing(place(overrides)) as opened:
+    with existing(place(overrides), writing=True) as opened:
         store = opened.store
         selection = _selection(store, args, words)
         if args.verb == "void":

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from sqlalchemy.engine import make_url
 from sqlalchemy.exc import IntegrityError
 
 import campaign
@@ -124,6 +125,23 @@ WORDS = {
 def test_wrong_words_are_one_line(name: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["import", *WORDS[name]]) == 2
     assert capsys.readouterr().err.count("\n") == 1
+
+
+def test_a_login_that_only_reads_is_told_so_at_once(
+    other: Store, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def waits(*_: object) -> None:
+        raise AssertionError("nothing is tried that cannot be written")
+
+    monkeypatch.setattr(Store, "retrying", waits)
+    url = make_url(other.url)
+    options = f"{url.query['options']} -cdefault_transaction_read_only=on"
+    reader = url.update_query_dict({"options": options}).render_as_string(hide_password=False)
+    assert main(["import", *MAPPED, f"store.url='{reader}'"]) == 2
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1
+    assert "the login only reads; name its primary, or another login, in store.url" in said
+    assert count(other, "external_rows") == 0
 
 
 # ---- what people ask -------------------------------------------------------------------------

@@ -123,6 +123,12 @@ def test_rows_to_predict_need_no_energy(file: Path) -> None:
         read_rows(file)
 
 
+@pytest.mark.parametrize("began", ["2026-01-31T12:00:00.123456Z", "2026-01-31 12:00", "2026-01-31"])
+def test_a_time_may_be_told_in_the_forms_of_iso_8601(file: Path, began: str) -> None:
+    row = {"measured_at": began, "options": '{"enforce_eager": true}'}
+    assert read_rows(write(file, row))["measured_at"].tolist() == [began]
+
+
 def test_a_missing_energy_with_its_reason_is_a_row(file: Path) -> None:
     none = dict.fromkeys((*ENERGIES, "power_w"), "")
     frame = read_rows(write(file, {**none, "reasons": "no_energy"}))
@@ -147,6 +153,9 @@ BAD = {
     "control characters": ({"model": "a\x1b[31mb"}, "cannot be printed"),
     "no board": ({"board": "H100"}, "board H100: not in the catalogue; did you mean h100-"),
     "a reality of its own": ({"reality": "reel"}, "did you mean real"),
+    "no time": ({"measured_at": "yesterday"}, "is no time of ISO 8601; write 2026-01-31T12:00:00Z"),
+    "flags that are no JSON": ({"options": "{bad"}, "is no JSON object; write {"),
+    "flags that are no object": ({"options": "[1]"}, "is no JSON object"),
     "watt-hours": ({"energy_j_per_request": 40 / 3600}, "3600 times apart: mixed units"),
     "milliwatts": ({"power_w": 4e5}, "mixed units? (a thousand among joules)"),
     "watt-hours in all": (
