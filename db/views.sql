@@ -167,7 +167,8 @@ select w.attempt_id, p.phase, p.method, count(*)::int as repeats,
 -- between sessions. Net energy is gross energy less the power of the idle board with the model
 -- resident, before the first task and after the last, times the duration. A row that was metered
 -- through a stand-in is simulated, whatever was asked for. Over the repeats, counters are summed and
--- percentiles of latencies averaged; what one repeat lacks is null. Every table beside summaries is
+-- percentiles of latencies averaged; what one repeat lacks is null. power_limit_w is what was asked
+-- for, enforced_power_limit_w what the boards had in the repeats. Every table beside summaries is
 -- joined from its left by its key, so that a question that asks for nothing of it never reads it.
 create view measurements as
 select w.task_key, m.task_id, m.engine_id, m.protocol_id, e.model, e.weights, e.model_commit,
@@ -194,6 +195,10 @@ select w.task_key, m.task_id, m.engine_id, m.protocol_id, e.model, e.weights, e.
        m.energy_estimated_j / nullif(m.output_tokens_total, 0)
            as estimated_joules_per_output_token,
        m.cpu_package_j, m.cpu_dram_j,
+       (select max(g.power_limit_w)
+          from windows w join gpu_energies g on g.window_id = w.id
+         where w.attempt_id = m.attempt_id and w.kind = 'repeat' and not g.sibling)
+           as enforced_power_limit_w,
        m.marks,
        m.reasons,
        array(select c.name from campaign_tasks k join campaigns c on c.id = k.campaign_id
@@ -356,10 +361,7 @@ select m.attempt_id as row_id, m.model, m.model_commit, null::text as architectu
           from jsonb_each_text(s.software) v
          where v.key not in ('kernel', 'nvidia_driver', m.backend)) as software,
        s.software ->> 'nvidia_driver' as driver,
-       (select max(g.power_limit_w)
-          from windows w join gpu_energies g on g.window_id = w.id
-         where w.attempt_id = m.attempt_id and w.kind = 'repeat' and not g.sibling)
-           as power_limit_w,
+       m.enforced_power_limit_w as power_limit_w,
        p.name as protocol, m.repeats, m.warmup_batches,
        to_char(m.measured_at at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"') as measured_at,
        m.task_key, m.replicate,

@@ -16,6 +16,7 @@ from db.mending import Selection, void
 from db.readings import (
     CpuEnergy,
     EnergyEstimate,
+    GpuEnergy,
     Loaded,
     Phase,
     PhaseEnergy,
@@ -306,6 +307,25 @@ def test_without_an_idle_window_there_is_no_net_energy(world: World) -> None:
     measured(world, *real([30.0]))
     row = only(world, "measurements")
     assert (row.idle_empty_w, row.idle_resident_w, row.energy_net_j) == (None, None, None)
+
+
+def test_every_row_says_the_power_limit_that_its_boards_had(world: World) -> None:
+    """Also where none was asked for; that of a GPU beside them is not theirs."""
+    gpus = (
+        GpuEnergy(uuid="GPU-1", index=0, name="NVIDIA RTX A6000", power_limit_w=280.0),
+        GpuEnergy(
+            uuid="GPU-2", index=1, name="NVIDIA RTX A6000", power_limit_w=300.0, sibling=True
+        ),
+    )
+    measured(world, task(1), [repeat(0, reading(9.0, gpus=gpus))])
+    row = only(world, "measurements")
+    assert (row.power_limit_w, row.enforced_power_limit_w) == (None, 280.0)
+    assert only(world, "evidence").power_limit_w == 280.0
+
+
+def test_a_row_without_gpus_has_no_power_limit(world: World) -> None:
+    measured(world, task(1), [repeat(0)])
+    assert only(world, "measurements").enforced_power_limit_w is None
 
 
 # ---- what counts -------------------------------------------------------------------------------
