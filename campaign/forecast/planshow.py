@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterable, Mapping, Sequence
+from typing import cast
 
 from campaign.forecast.calibrated import CALIBRATED, PARTLY, PHYSICS
 from campaign.forecast.outlook import Plan
@@ -35,7 +36,7 @@ def show(plan: Plan) -> None:
 
 
 def _rows(plan: Plan) -> Iterable[tuple[str, str]]:
-    yield "tasks", f"{plan['tasks']}, {plan['engines']} engines"
+    yield "tasks", f"{plan['tasks']}, {count_of(cast('int', plan['engines']), 'engine')}"
     yield "measured", "not asked (--store)" if plan["done"] is None else str(plan["done"])
     yield "boards", _listed(plan["boards"])
     yield "here", _listed(plan["here"])
@@ -62,7 +63,7 @@ def _rows(plan: Plan) -> Iterable[tuple[str, str]]:
 def _hours(plan: Plan) -> str:
     return (
         f"{plan['estimated_hours']:.2f} h, {plan['gpu_hours']:.4g} GPU-hours, "
-        f"{plan['engine_loads']} engine loads"
+        f"{count_of(cast('int', plan['engine_loads']), 'engine load')}"
     )
 
 
@@ -140,7 +141,7 @@ def _news(points: Sequence[Mapping[str, object]]) -> Iterable[str]:
     alike = [point for point in points if point["nearest"] is not None]
     yield from (f"{p['engine']}, {p['workload']}: {p['because']}" for p in alike)
     if len(points) > len(alike):
-        yield f"{len(points) - len(alike)} points like none that is measured"
+        yield f"{count_of(len(points) - len(alike), 'point')} like none that is measured"
 
 
 def _listed(value: object) -> str:

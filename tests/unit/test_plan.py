@@ -63,6 +63,12 @@ def test_plan_speaks_to_people_on_stderr() -> None:
     assert "h100-sxm-80gb (16)" in result.stderr
 
 
+def test_one_task_of_one_engine_is_told_as_one() -> None:
+    result = plan("+grid=smoke")
+    assert "tasks      1, 1 engine\n" in result.stderr
+    assert "1 engine load (" in result.stderr
+
+
 def test_plan_imports_nothing_heavy() -> None:
     code = (
         "import sys; from campaign.cli import main; code = main(['plan', '+grid=quickstart']);"
