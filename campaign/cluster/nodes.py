@@ -69,6 +69,10 @@ def no_cluster(address: str, error: Exception) -> ConfigError:
     words = " ".join(str(error).split())[:200]
     if "any running Ray instance" in words:
         words = f"none runs on this host; start one (docs/cluster.md), or {FORM}"
+    elif "Failed to connect" in words:
+        words += (
+            "; if it asks for a token: RAY_AUTH_MODE=token, and its file in RAY_AUTH_TOKEN_PATH"
+        )
     return ConfigError(f"no Ray cluster at cluster.address={address}: {words}")
 
 

@@ -85,3 +85,9 @@ def test_a_host_without_a_cluster_is_told_how_to_name_one() -> None:
     assert "none runs on this host; start one" in said
     assert "write cluster.address=HOST:6379" in said
     assert "--address" not in said
+
+
+def test_who_has_no_token_of_a_cluster_is_told_where_it_goes() -> None:
+    said = str(no_cluster("auto", ConnectionError("Failed to connect to Ray cluster at h:6379")))
+    assert "at h:6379; if it asks for a token: RAY_AUTH_MODE=token" in said
+    assert "RAY_AUTH_TOKEN_PATH" in said
