@@ -9,6 +9,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from campaign.analysis.per_request import Sample, Samples, samples_of
 from campaign.analysis.setups import Setup
@@ -18,7 +20,14 @@ from campaign.analysis.workloads.energies import ComputedEnergies, Fitting, Meas
 from campaign.analysis.workloads.estimated import estimate_of
 from campaign.analysis.workloads.ideal import excess, ideal_j, ideals, saving
 from campaign.analysis.workloads.replay import replayed
-from campaign.analysis.workloads.traffic import READINGS, Edges, Traffic, binned, traffic_of
+from campaign.analysis.workloads.traffic import (
+    READINGS,
+    Edges,
+    Traffic,
+    binned,
+    lengths_of,
+    traffic_of,
+)
 from campaign.analysis.workloads.validation import validated
 from campaign.catalogue.catalog import load_catalog
 from campaign.cli import main
@@ -390,6 +399,23 @@ def test_a_wrong_question_is_one_line_and_writes_nothing(
     assert list(grid.parent.iterdir()) == []
 
 
+#: Of the traces of 2023: mean, standard deviation, median and 99th percentile of both lengths.
+PUBLISHED = {
+    "conv": [(1154.70, 1108.82, 1020, 4142), (211.13, 162.87, 129, 601)],
+    "code": [(2047.85, 1973.88, 1469, 7436), (27.88, 59.86, 13, 251.46)],
+}
+
+
+@given(st.lists(st.tuples(st.integers(1, 9999), st.integers(1, 50)), min_size=1, max_size=20))
+def test_lengths_are_summed_up_as_of_the_requests_one_by_one(counted) -> None:
+    values, counts = (np.array(column) for column in zip(*counted, strict=True))
+    each = np.repeat(values, counts)
+    found = lengths_of(values, counts)
+    assert found.mean == pytest.approx(each.mean())
+    assert found.standard_deviation == pytest.approx(each.std(ddof=1) if len(each) > 1 else 0)
+    assert (found.median, found.p99) == pytest.approx(tuple(np.quantile(each, [0.5, 0.99])))
+
+
 @pytest.mark.skipif(not SHARED.is_dir(), reason="the whole traces are not in a checkout")
 @pytest.mark.parametrize(
     ("name", "requests", "kept", "inflation", "dropped"),
@@ -402,6 +428,10 @@ def test_the_real_traces_end_to_end(name, requests, kept, inflation, dropped, ca
     found = json.loads(capsys.readouterr().out)
     held = found["readings"]["printed"]
     assert (found["compared"], held["requests"]) == (kept, kept)
+    of = [
+        tuple(round(n, 2) for n in found["lengths"][part].values()) for part in ("input", "output")
+    ]
+    assert of == PUBLISHED[name]
     shown = held["input_inflation"], held["output_inflation"]
     assert shown == pytest.approx(inflation, abs=0.006)
     assert held["dropped_output_share"] == pytest.approx(dropped, abs=0.001)

@@ -44,6 +44,35 @@ class Edges:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Lengths:
+    """How long prompts or answers are, in tokens; the standard deviation is a sample's."""
+
+    mean: float
+    standard_deviation: float
+    median: float
+    p99: float
+
+
+def lengths_of(values: Ints, counts: Ints) -> Lengths:
+    """Return how long requests are, of lengths and how many have each."""
+    order = np.argsort(values)
+    rising, until = values[order], np.cumsum(counts[order])
+    requests = int(until[-1])
+    mean = float((values * counts).sum() / requests)
+    squares = float((counts * (values - mean) ** 2).sum())
+
+    def quantile(share: float) -> float:
+        at = share * (requests - 1)
+        low, high = rising[
+            np.searchsorted(until, [int(at), min(int(at) + 1, requests - 1)], "right")
+        ]
+        return float(low + (at - int(at)) * (high - low))
+
+    return Lengths(mean=mean, standard_deviation=float(np.sqrt(squares / max(requests - 1, 1))),
+                   median=quantile(0.5), p99=quantile(0.99))  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Traffic:
     """Pairs of lengths and how many requests have each; arrays of one length.
 
@@ -64,6 +93,12 @@ class Traffic:
     def tokens(self) -> tuple[int, int]:
         """Tokens of all prompts, and of all answers."""
         return int((self.inputs * self.counts).sum()), int((self.outputs * self.counts).sum())
+
+    @property
+    def lengths(self) -> Mapping[str, Lengths]:
+        """How long prompts (`input`) and answers (`output`) are."""
+        return {"input": lengths_of(self.inputs, self.counts),
+                "output": lengths_of(self.outputs, self.counts)}  # fmt: skip
 
     def where(self, mask: NDArray[np.bool_]) -> Traffic:
         """Return the part that a mask over the pairs keeps."""

@@ -31,6 +31,7 @@ from campaign.verbs.analyses.workload_words import (
     BIN_COLUMNS,
     bin_rows,
     print_answer,
+    print_lengths,
     print_replays,
     record,
 )
@@ -65,10 +66,11 @@ def main(args: argparse.Namespace) -> int:
         with written(Path(args.grid)) as stream:
             write_csv(BIN_COLUMNS, bin_rows(found), stream)
     if args.json:
-        write_json(record(found, edges, readings, replays))
+        write_json(record(found, edges, traffic, readings, replays))
         return 0
     if samples is not None:
         say_dropped(samples)
+    print_lengths(words[0], traffic)
     print_answer(words[0], found, readings)
     print_replays(replays)
     return 0

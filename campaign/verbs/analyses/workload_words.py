@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, fields
 
 from campaign.analysis.workloads.answer import Answer, Costed, Joules
-from campaign.analysis.workloads.traffic import Binned, Edges
+from campaign.analysis.workloads.traffic import Binned, Edges, Traffic
 from campaign.analysis.workloads.validation import Validation
 from campaign.tabular import count_of, print_table, printable
 
@@ -19,10 +19,15 @@ WAYS = tuple(field.name for field in fields(Joules))
 
 
 def record(
-    found: Answer, edges: Edges, readings: Mapping[str, Binned], replays: Sequence[Validation]
+    found: Answer,
+    edges: Edges,
+    traffic: Traffic,
+    readings: Mapping[str, Binned],
+    replays: Sequence[Validation],
 ) -> dict[str, object]:
-    """Return the answer as JSON has it; the trace's own lengths stay out."""
+    """Return the answer as JSON has it; the trace's own lengths stay out but for their summary."""
     return {
+        "lengths": {name: asdict(one) for name, one in traffic.lengths.items()},
         "edges": asdict(edges),
         "readings": {name: _reading(one) for name, one in readings.items()},
         "requests": found.requests,
@@ -62,6 +67,17 @@ def bin_rows(found: Answer) -> Iterator[tuple[object, ...]]:
     for one in found.costed:
         for each in one.estimate.bins:
             yield one.label, *(getattr(each, name) for name in BIN_COLUMNS[1:])
+
+
+def print_lengths(trace: str, traffic: Traffic) -> None:
+    """Print for people how long the requests are, those beyond the edges among them."""
+    rows = [
+        (name, one.mean, one.standard_deviation, one.median, one.p99)
+        for name, one in traffic.lengths.items()
+    ]
+    title = f"{trace}: tokens of {count_of(traffic.requests, 'request')}"
+    print_table(("tokens", "mean", "standard deviation", "median", "p99"), rows, title=title)
+    print()
 
 
 def print_answer(trace: str, found: Answer, readings: Mapping[str, Binned]) -> None:
