@@ -103,8 +103,9 @@ def question(text: str) -> Question:
     if text in known:
         return known[text]
     if NAME.fullmatch(text):
-        near = get_close_matches(text, known, n=3, cutoff=0.5) or sorted(known)
-        raise ConfigError(f"no query is called {text}; did you mean {', '.join(near)}?")
+        near = get_close_matches(text, known, n=3, cutoff=0.5)
+        fix = f"did you mean {' or '.join(near)}?" if near else "`campaign query --list` has them"
+        raise ConfigError(f"no query is called {text}; {fix}")
     if not text.strip() or "\0" in text:
         raise ConfigError("this is no query: give a name (see `campaign query --list`) or SQL")
     return Question(sql=text)

@@ -140,6 +140,7 @@ def test_list_needs_no_store(capsys: pytest.CaptureFixture[str]) -> None:
     ("words", "said"),
     [
         (["measurement"], "did you mean measurements?"),
+        (["zzz"], "no query is called zzz; `campaign query --list` has them"),
         ([], "query what?"),
         (["select", "1"], "quote the SQL"),
         (["select 1", "--csv", "--json"], "choose one"),
