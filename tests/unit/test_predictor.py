@@ -13,6 +13,7 @@ from campaign.analysis.predictor import physics
 from campaign.analysis.predictor.conformal import interval
 from campaign.analysis.predictor.crossing import PHYSICS, Effort, crossed
 from campaign.analysis.predictor.dataset import Dataset, dataset_of, inputs_of
+from campaign.analysis.predictor.features import NAMES
 from campaign.analysis.predictor.folds import folds, left_out
 from campaign.analysis.predictor.influence import influence
 from campaign.analysis.predictor.parts import PARTS, parts_of, roofline_j
@@ -111,6 +112,22 @@ def test_what_rows_differ_in_and_no_feature_reads_is_counted(known: Dataset) -> 
     energies = truth(points)
     energies[1] = np.nan  # it is not learned from
     assert of(points, energies).mixed == {"backend": 2, "declared_power_limit_w": 3}
+
+
+def test_what_runs_eagerly_is_a_feature_and_another_point() -> None:
+    """Other flags are none: a line says that rows differ in them."""
+    points = rows(40)
+    for at, point in enumerate(points):
+        flags = ['{"enforce_eager": true}', '{"enforce_eager": false}', None][at % 3]
+        point["options"], point["workload"] = flags, "as asked"
+    points[1] = points[0] | {"options": points[1]["options"], "mean_batch": 7.9}
+    data = of(points, truth(points))
+    assert "options" not in data.mixed
+    eager = data.inputs.features[:, NAMES.index("eager")]
+    assert eager.tolist() == [float(at % 3 == 0) for at in range(40)]
+    assert data.same[0] != data.same[1]
+    points[3]["options"] = '{"enforce_eager": true, "block_size": 32}'
+    assert of(points, truth(points)).mixed == {"options": 2}
 
 
 def test_beams_and_weights_are_counted_and_lengths_are_not() -> None:
@@ -324,7 +341,7 @@ def test_what_was_measured_is_never_read(known: Dataset) -> None:
 def test_influence_finds_what_energies_depend_on(known: Dataset) -> None:
     found = influence(known, {"max_features": 0.5, "n_estimators": 20}, parts=3, seed=0, threads=1)
     assert next(iter(found)) in {"batch size", "model size"}
-    assert found["experts"] < 0.1 * found["batch size"]
+    assert found["experts"] < 0.2 * found["batch size"]
 
 
 def test_many_groups_are_left_out_in_parts() -> None:

@@ -18,7 +18,7 @@ from campaign.analysis.per_request import LENGTHS_AND_BATCH
 from campaign.analysis.predictor.features import NAMES, features_of
 from campaign.analysis.predictor.parts import PARTS, parts_of, roofline_j
 from campaign.analysis.predictor.physics import Array
-from campaign.analysis.predictor.point import Cells, Point, Points, energy_j
+from campaign.analysis.predictor.point import EAGER, Cells, Point, Points, energy_j, flags_of
 from campaign.catalogue.ablations import base_of
 from campaign.catalogue.catalog import Catalog
 from campaign.tabular import count_of
@@ -69,7 +69,7 @@ class Dataset:
     `same` numbers the points: equal for rows that no feature tells apart or that were asked for
     alike, which therefore must never stand on both sides of a fold. `mixed` counts the values,
     "not set" among them, of each `UNREAD` column in which rows differ; a workload's are without its
-    lengths and batch. `left_out` says which rows are not there, and why.
+    lengths and batch, options without `EAGER`. `left_out` says which rows are not there, and why.
     """
 
     inputs: Inputs
@@ -176,7 +176,8 @@ def _counted(words: object) -> Mapping[str, int]:
 def _mixed(frame: DataFrame) -> Mapping[str, int]:
     told = frame.reindex(columns=UNREAD)
     words = told["workload"].astype("str").str.replace(LENGTHS_AND_BATCH, "", regex=True)
-    counts = told.assign(workload=words).nunique(dropna=False)
+    flags = told["options"].map(lambda text: str({**flags_of(text), EAGER: None}))
+    counts = told.assign(workload=words, options=flags).nunique(dropna=False)
     return {name: count for name, count in counts.items() if count > 1}
 
 
@@ -186,7 +187,7 @@ def _same(inputs: Inputs, frame: DataFrame) -> Labels:
     found = np.arange(len(frame))
     while True:
         before = found
-        for labels in (alike, _asked(frame)):
+        for labels in (alike, _asked(inputs, frame)):
             least = np.full(len(frame), len(frame))
             np.minimum.at(least, labels, found)
             found = least[labels]
@@ -194,11 +195,11 @@ def _same(inputs: Inputs, frame: DataFrame) -> Labels:
             return np.asarray(np.unique(found, return_inverse=True)[1], dtype=np.int64).ravel()
 
 
-def _asked(frame: DataFrame) -> Labels:
+def _asked(inputs: Inputs, frame: DataFrame) -> Labels:
     """Return a number for each row, equal for rows that say that they were asked for alike."""
-    asked = frame.reindex(columns=ASKED)
+    asked = frame.reindex(columns=ASKED).assign(eager=[point.eager for point in inputs.points])
     known = asked[["batch_size", "workload"]].notna().all(axis=1).to_numpy()
-    groups = asked.groupby(list(ASKED), dropna=False, sort=False).ngroup().to_numpy()
+    groups = asked.groupby(list(asked), dropna=False, sort=False).ngroup().to_numpy()
     alone = groups.max(initial=0) + 1 + np.arange(len(frame))
     numbers = np.unique(np.where(known, groups, alone), return_inverse=True)[1]
     return np.asarray(numbers, dtype=np.int64).ravel()

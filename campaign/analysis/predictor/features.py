@@ -1,8 +1,7 @@
 """The features that regressors learn from: those of 2511.05597's Table V, and those it left out.
 
 Owns their names, groups and formulas. Reads a point and nothing that was measured. Of Table V the
-eager flag and the activation function are missing: only rows of our own say the first, among their
-options, and the second is told by whether the MLP is gated.
+activation function is missing: it is told by whether the MLP is gated.
 """
 
 from __future__ import annotations
@@ -71,7 +70,7 @@ def _ffn(point: Point) -> float:
 
 _LENGTHS, _BATCH, _CACHE = "token lengths", "batch size", "KV cache"
 _SIZE, _EXPERTS, _PRECISION = "model size", "experts", "precision"
-_BOARD, _COUNT, _MEMORY = "board", "GPU count", "memory needed"
+_BOARD, _COUNT, _MEMORY, _GRAPHS = "board", "GPU count", "memory needed", "CUDA graphs"
 
 FEATURES: tuple[Feature, ...] = (
     Feature(name="input_tokens", group=_LENGTHS, formula=lambda p: p.input_tokens),
@@ -105,6 +104,7 @@ FEATURES: tuple[Feature, ...] = (
     Feature(name="flops", group=_BOARD, formula=_flops),
     Feature(name="cuda_cores", group=_BOARD, formula=_cores),
     Feature(name="free_vram", group=_MEMORY, formula=lambda p: _memory(p) - _weights(p)),
+    Feature(name="eager", group=_GRAPHS, formula=lambda p: float(p.eager)),
     Feature(name="quantized", group=_PRECISION, paper=False,
             formula=lambda p: float(p.quantization is not None)),
     Feature(name="active_params", group=_EXPERTS, paper=False, formula=lambda p: p.build.active),

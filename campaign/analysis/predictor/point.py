@@ -6,6 +6,7 @@ was measured: neither power nor latency nor duration may help to tell the energy
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from math import isfinite
@@ -27,6 +28,8 @@ SPELLINGS: Mapping[str, str | None] = {
     "int4": "awq",
     "int8": "experts_int8",
 }
+#: The option of vLLM that keeps it from CUDA graphs.
+EAGER = "enforce_eager"
 Cells = Mapping[str, object]
 
 
@@ -34,7 +37,8 @@ Cells = Mapping[str, object]
 class Point:
     """What one row ran. Lengths in tokens, `batch` in requests computed together, means.
 
-    `gaps` are the columns that were filled, with what.
+    `eager` is a vLLM that its options keep from CUDA graphs. `gaps` are the columns that were
+    filled, with what.
     """
 
     model: str
@@ -49,6 +53,7 @@ class Point:
     quantization: str | None
     backend: str
     version: str | None
+    eager: bool
     batch: float
     input_tokens: float
     output_tokens: float
@@ -102,9 +107,16 @@ class Points:
             expert_parallel=_count(row, "expert_parallel", 1) or 1, data_parallel=replicas,
             dtype=dtype, quantization=quantization,
             backend=_word(row, "backend") or "vllm", version=_word(row, "backend_version"),
+            eager=flags_of(row.get("options")).get(EAGER) is True,
             batch=batch, input_tokens=prompt or ASSUMED_INPUT, output_tokens=output,
             input_known=prompt is not None, gaps=tuple(gaps),
         )  # fmt: skip
+
+
+def flags_of(options: object) -> Mapping[str, object]:
+    """Return the engine's flags of a row's JSON; none where it says none."""
+    flags = json.loads(options) if isinstance(options, str) and options else {}
+    return flags if isinstance(flags, dict) else {}
 
 
 def energy_j(row: Cells) -> float | None:

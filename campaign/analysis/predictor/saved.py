@@ -31,7 +31,7 @@ from campaign.analysis.predictor.unseen import ASKED, POINT
 from campaign.tabular import plain
 from db.errors import ConfigError
 
-FORMAT = "campaign-predictor-3"
+FORMAT = "campaign-predictor-4"
 MODEL, TREES, CARD = "predictor.json", "forest.skops", "card.md"
 #: No predictor of ours is larger; a file that is, is none.
 LARGEST_BYTES = 50_000_000
