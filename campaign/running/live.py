@@ -67,13 +67,21 @@ class Snapshot:
         return f"{self.done}/{self.total} done{failed}, {self.left} left{eta}, {self.joules}"
 
 
+class Unread(Console):
+    """A console that may be left by its reader; rich's own would end the program then."""
+
+    def on_broken_pipe(self) -> None:
+        """Say no more there."""
+        let_go()
+
+
 class Live(logging.Handler):
     """Shows snapshots on stderr until the ``with`` block ends, and warnings of `campaign` above."""
 
     def __init__(self) -> None:
         """Look whether stderr is a terminal."""
         super().__init__(logging.WARNING)
-        self._console = Console(stderr=True)
+        self._console = Unread(stderr=True)
         self._rich = RichLive(console=self._console, refresh_per_second=4, transient=True)
         self._terminal = self._console.is_terminal
         self._last = ""

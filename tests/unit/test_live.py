@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import logging
+import os
 import re
+import subprocess
+import sys
 from io import StringIO
 from types import SimpleNamespace
 
@@ -54,6 +57,30 @@ def test_warnings_of_the_program_stand_among_the_lines(capsys: pytest.CaptureFix
         logging.getLogger("campaign.store").warning("the disk is full")
     logging.getLogger("campaign.store").warning("nobody listens")
     assert capsys.readouterr().err.count("the disk is full") == 1
+
+
+#: What is said goes to a pipe of this process that nobody reads.
+UNREAD = """
+from campaign.running.live import Live
+with Live() as live:
+    live.say("loading")
+    live.say("measured")
+print("went on")
+"""
+
+
+@pytest.mark.parametrize("forced", [{}, {"FORCE_COLOR": "1"}, {"TTY_COMPATIBLE": "1"}])
+def test_what_nobody_reads_ends_nothing_though_it_is_shown_as_on_a_terminal(
+    forced: dict[str, str],
+) -> None:
+    reads, writes = os.pipe()
+    os.close(reads)
+    try:
+        done = subprocess.run([sys.executable, "-c", UNREAD], env=os.environ | forced, check=False,
+                              stdout=subprocess.PIPE, stderr=writes, text=True)  # fmt: skip
+    finally:
+        os.close(writes)
+    assert (done.returncode, done.stdout) == (0, "went on\n")
 
 
 def test_a_store_that_stays_away_is_named_once(caplog: pytest.LogCaptureFixture) -> None:
