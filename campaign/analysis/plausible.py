@@ -72,7 +72,7 @@ def _words(row: Row) -> Iterator[str]:
 def _flags(text: str) -> bool:
     try:
         return isinstance(json.loads(text), dict)
-    except ValueError:
+    except (ValueError, RecursionError):  # the second of lists in lists in lists
         return False
 
 

@@ -156,6 +156,7 @@ BAD = {
     "no time": ({"measured_at": "yesterday"}, "is no time of ISO 8601; write 2026-01-31T12:00:00Z"),
     "flags that are no JSON": ({"options": "{bad"}, "is no JSON object; write {"),
     "flags that are no object": ({"options": "[1]"}, "is no JSON object"),
+    "flags without end": ({"options": "[" * 5000}, "is no JSON object"),
     "watt-hours": ({"energy_j_per_request": 40 / 3600}, "3600 times apart: mixed units"),
     "milliwatts": ({"power_w": 4e5}, "mixed units? (a thousand among joules)"),
     "watt-hours in all": (
