@@ -130,6 +130,20 @@ def test_what_runs_eagerly_is_a_feature_and_another_point() -> None:
     assert of(points, truth(points)).mixed == {"options": 2}
 
 
+def test_flags_are_the_same_in_any_order_and_with_the_feature_among_them() -> None:
+    points = rows(40)
+    for at, point in enumerate(points):
+        point["options"] = ['{"enforce_eager": true, "seed": 1}', '{"seed": 1}'][at % 2]
+    assert of(points, truth(points)).mixed == {}
+
+
+def test_rows_imported_before_their_options_were_looked_at_are_learned_from() -> None:
+    points = rows(40)
+    points[0]["options"] = "--enforce-eager"
+    data = of(points, truth(points))
+    assert not data.inputs.points[0].eager
+
+
 def test_beams_and_weights_are_counted_and_lengths_are_not() -> None:
     points = rows(40)
     for at, point in enumerate(points):

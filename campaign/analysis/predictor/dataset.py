@@ -176,9 +176,15 @@ def _counted(words: object) -> Mapping[str, int]:
 def _mixed(frame: DataFrame) -> Mapping[str, int]:
     told = frame.reindex(columns=UNREAD)
     words = told["workload"].astype("str").str.replace(LENGTHS_AND_BATCH, "", regex=True)
-    flags = told["options"].map(lambda text: str({**flags_of(text), EAGER: None}))
+    flags = told["options"].map(_unread_flags)
     counts = told.assign(workload=words, options=flags).nunique(dropna=False)
     return {name: count for name, count in counts.items() if count > 1}
+
+
+def _unread_flags(options: object) -> str:
+    """Return a row's flags but for `EAGER`, in one order."""
+    flags = flags_of(options)
+    return str(sorted((name, repr(flag)) for name, flag in flags.items() if name != EAGER))
 
 
 def _same(inputs: Inputs, frame: DataFrame) -> Labels:

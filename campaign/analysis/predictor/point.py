@@ -114,8 +114,11 @@ class Points:
 
 
 def flags_of(options: object) -> Mapping[str, object]:
-    """Return the engine's flags of a row's JSON; none where it says none."""
-    flags = json.loads(options) if isinstance(options, str) and options else {}
+    """Return the engine's flags of a row's JSON; none where it says none, or is none."""
+    try:
+        flags = json.loads(options) if isinstance(options, str) and options else {}
+    except ValueError:
+        return {}  # of a row that was imported before anybody looked
     return flags if isinstance(flags, dict) else {}
 
 
