@@ -119,7 +119,7 @@ def _remove(args: argparse.Namespace, words: list[str], overrides: list[str]) ->
     name = args.remove
     if words or args.source or args.map or args.dry_run or args.skip_bad:
         raise ConfigError("import --remove NAME takes --confirm NAME and nothing else")
-    with existing(place(overrides)) as store:
+    with existing(place(overrides), writing=True) as store:
         with snapshot(store.store) as connection:
             known = sources(connection)
         if name not in known:
