@@ -51,12 +51,13 @@ def joined(address: str) -> Iterator[None]:
     of the block all that is printed goes to stderr.
     """
     import ray
+    from ray.exceptions import AuthenticationError
 
     _require_listener(address)
     with redirect_stdout(sys.stderr):
         try:
             ray.init(address=address, **QUIET)
-        except (ConnectionError, ValueError, RuntimeError) as error:
+        except (ConnectionError, ValueError, RuntimeError, AuthenticationError) as error:
             raise no_cluster(address, error) from error
         try:
             yield
@@ -69,6 +70,8 @@ def no_cluster(address: str, error: Exception) -> ConfigError:
     words = " ".join(str(error).split())[:200]
     if "any running Ray instance" in words:
         words = f"none runs on this host; start one (docs/cluster.md), or {FORM}"
+    elif "authentication token" in words:
+        words = f"{words.partition('. ')[0]}; name its file in RAY_AUTH_TOKEN_PATH"
     elif "Failed to connect" in words:
         words += (
             "; if it asks for a token: RAY_AUTH_MODE=token, and its file in RAY_AUTH_TOKEN_PATH"

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import os
+import socket
+import subprocess
+import sys
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -91,3 +96,19 @@ def test_who_has_no_token_of_a_cluster_is_told_where_it_goes() -> None:
     said = str(no_cluster("auto", ConnectionError("Failed to connect to Ray cluster at h:6379")))
     assert "at h:6379; if it asks for a token: RAY_AUTH_MODE=token" in said
     assert "RAY_AUTH_TOKEN_PATH" in said
+
+
+def test_who_asks_for_a_token_and_has_none_is_told_so_in_a_line(tmp_path: Path) -> None:
+    """Ray looks for it before it asks who listens there."""
+    environ = {name: value for name, value in os.environ.items() if "RAY_AUTH" not in name}
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        address = f"127.0.0.1:{listener.getsockname()[1]}"
+        done = subprocess.run(
+            [sys.executable, "-m", "campaign", "doctor", "--cluster", "cluster=ray",
+             f"cluster.address={address}"],
+            env=environ | {"RAY_AUTH_MODE": "token", "HOME": str(tmp_path)},
+            check=False, timeout=100, capture_output=True, text=True,
+        )  # fmt: skip
+    assert done.returncode == 2
+    assert "no authentication token was found; name its file in RAY_AUTH_TOKEN_PATH" in done.stderr
+    assert done.stderr.count("\n") == 1
