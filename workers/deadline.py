@@ -25,16 +25,18 @@ REMEMBERED = 16
 
 def moment(deadline: str | float, now: float) -> float:
     """Return a deadline in Unix seconds. Raises ConfigError, with the form, for anything else."""
-    if isinstance(deadline, str):
-        try:
-            ends_at = datetime.fromisoformat(deadline).astimezone().timestamp()
-        except (ValueError, OverflowError) as error:
-            raise ConfigError(f"run.deadline: {deadline!r} is no time; write {FORM}") from error
-    else:
-        ends_at = now + deadline
-    if ends_at <= now:
+    if not isinstance(deadline, str):
+        return now + deadline
+    try:
+        return datetime.fromisoformat(deadline).astimezone().timestamp()
+    except (ValueError, OverflowError) as error:
+        raise ConfigError(f"run.deadline: {deadline!r} is no time; write {FORM}") from error
+
+
+def refuse_past(deadline: str | float, now: float) -> None:
+    """Raise ConfigError for a deadline that nothing could keep, as `moment` does for none."""
+    if moment(deadline, now) <= now:
         raise ConfigError(f"run.deadline: {deadline} is past; write {FORM}, or leave it out")
-    return ends_at
 
 
 def slurm_end(environment: Mapping[str, str]) -> float | None:

@@ -19,7 +19,7 @@ from campaign.configuration.settings import (
 from db.errors import ConfigError
 from db.readings import PhaseMethod
 from db.records import MeasurementProtocol
-from workers.deadline import moment
+from workers.deadline import refuse_past
 from workers.workloads.latency import GOODPUT
 
 CLUSTERS = ("local", "ray", "simulated")
@@ -185,10 +185,9 @@ def _deadline(read: Reader) -> str | float | None:
     value = read.at("run.deadline")
     if value is None:
         return None
-    text = isinstance(value, str)
-    deadline = str(value) if text else read.number("run.deadline", value)
+    deadline = value if isinstance(value, str) else read.number("run.deadline", value)
     try:
-        moment(deadline, time.time() if text else 0.0)
+        refuse_past(deadline, time.time())
     except ConfigError as error:
         read.note("run.deadline", str(error).partition(": ")[2])
     return deadline

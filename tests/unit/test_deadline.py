@@ -160,6 +160,12 @@ def test_the_earlier_of_two_ends_counts() -> None:
     assert timebox(clock, "run.deadline=300", **slurm).left_s == 300
 
 
+def test_an_end_that_passes_while_a_run_is_prepared_is_the_end_and_no_mistake() -> None:
+    clock = Clock()
+    clock.now = datetime(2999, 11, 30, 18, 0, 1, tzinfo=UTC).timestamp()
+    assert timebox(clock, "run.deadline=2999-11-30T18:00+00:00").over
+
+
 def test_an_engine_that_only_just_loads_is_not_loaded() -> None:
     clock = Clock()
     box = timebox(clock, "run.deadline=200", "run.margin_s=60")
