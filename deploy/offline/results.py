@@ -19,7 +19,7 @@ import subprocess
 import sys
 import tarfile
 import tempfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -91,17 +91,23 @@ def written(store: Store, folder: Path, reality: str) -> None:
 def provenance(store: Store, legs: Sequence[Path], dump: Path) -> dict[str, Json]:
     """Return where it comes from: the program, the machine, the campaigns, the dump."""
     told = [file for leg in legs for file in sorted(leg.rglob("machine.json"))]
-    machine = json.loads(told[-1].read_text()) if told else {}
+    machines = [json.loads(file.read_text()) for file in told]
     return {
-        "program": revision_of(machine.get("source_sha256"), ROOT),
+        "programs": programs(machines, ROOT),
         "legs": len(legs),
         "dump_sha256": hashlib.sha256(dump.read_bytes()).hexdigest(),
         "campaigns": json.loads(store.campaign("status", "--json")),
-        "machine": machine or None,
+        "machine": machines[-1] if machines else None,
     }
 
 
-def revision_of(digest: str | None, checkout: Path) -> str | None:
+def programs(machines: Sequence[Mapping[str, Json]], checkout: Path) -> list[str | None]:
+    """Return the commit of each program that measured, in order."""
+    digests = dict.fromkeys(machine.get("source_sha256") for machine in machines)
+    return [revision_of(str(digest), checkout) for digest in digests]
+
+
+def revision_of(digest: str, checkout: Path) -> str | None:
     """Return the newest commit that holds the program of this digest; None if none of late does."""
     for revision in git(checkout, "rev-list", "-n", str(LATELY), "HEAD").decode().split():
         packed = git(checkout, "archive", revision, *ROOMS)
@@ -115,7 +121,7 @@ def revision_of(digest: str | None, checkout: Path) -> str | None:
 
 
 def git(checkout: Path, *words: str) -> bytes:
-    """Return what git prints; nothing where it cannot."""
+    """Return what git prints; nothing where it fails."""
     command = ["git", *words]
     return subprocess.run(command, cwd=checkout, check=False, stdout=subprocess.PIPE).stdout
 

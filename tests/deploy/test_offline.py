@@ -217,8 +217,8 @@ def test_the_commit_that_measured_is_found_though_others_came_after_it(tmp_path)
         git("commit", "-qm", content)
         digests.append(leg.source_digest(tmp_path))
         revisions.append(git("rev-parse", "HEAD"))
-    assert [results.revision_of(digest, tmp_path) for digest in digests] == revisions
-    assert results.revision_of("another", tmp_path) is None
+    legs = [{"source_sha256": digest} for digest in (*digests, digests[1], "another")]
+    assert results.programs(legs, tmp_path) == [*revisions, None]
     assert results.revision_of(digests[0], tmp_path.parent) is None
 
 

@@ -92,12 +92,14 @@ def test_gpus_sum_over_the_group_with_the_cpu_beside_them(standin, closing, powe
 
 
 def test_one_board_of_the_group_without_energy_voids_the_sum(standin, closing):
-    standin(StandinGpu(uuid=A), StandinGpu(uuid=B, counter=0, instant=0, average=0, legacy=0))
+    blind = StandinGpu(uuid=B, counter=0, instant=0, average=0, legacy=0, default_limit_w=350.0)
+    standin(StandinGpu(uuid=A), blind)
     meter = closing(open_meter(["nvml"], [A, B]))
     assert not meter.measures
     reading = read(meter)
     assert reading.energy_j is None
-    assert {"no_counter", "no_power_sensor"} <= set(reading.reasons)
+    assert reading.reasons == ("no_counter", "no_power_sensor")
+    assert "limit_not_default" in reading.gpus[1].reasons  # which is not why
     assert reading.gpus[0].energy_j > 0
 
 

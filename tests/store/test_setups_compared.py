@@ -206,7 +206,7 @@ def test_a_predictor_learns_from_measured_rows_where_there_are_any(
     assert main(words) == 2
     said = capsys.readouterr().err
     assert "30 simulated rows left out: --reality simulated takes them" in said
-    assert "1 rows with energy" in said
+    assert "1 row with energy" in said
     assert main([*words, "--reality", "simulated"]) == 2
     assert "all rows are of meta-llama/Llama-3.1-8B" in capsys.readouterr().err
 

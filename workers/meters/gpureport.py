@@ -36,6 +36,8 @@ EDGE_WIDE = "edge_wide"
 THROTTLING_UNKNOWN = "throttling_unknown"
 #: The driver enforces another power limit than the board's own, by more than rounding.
 LIMIT_NOT_DEFAULT, LIMIT_ROUNDING_W = "limit_not_default", 0.5
+#: Words of a GPU that say nothing of its energy.
+ASIDE = frozenset({THROTTLING_UNKNOWN, LIMIT_NOT_DEFAULT})
 #: Samples that are all alike are believed less than a counter that differs by this part.
 STANDING = 0.05
 

@@ -18,7 +18,7 @@ from workers.meters import rapl
 from workers.meters.accuracy import Accuracy, together
 from workers.meters.codecarbon import CodeCarbonMeter
 from workers.meters.curve import Curve
-from workers.meters.gpureport import half_width_together
+from workers.meters.gpureport import ASIDE, half_width_together
 from workers.meters.meter import Meter
 from workers.meters.nvml import GpuWindow, NvmlMeter
 
@@ -141,7 +141,7 @@ class BoardMeter:
         """Return joules, method, half-width and reasons of the group's GPUs together."""
         group = [g for g in window.gpus if not g.sibling]
         reasons = (*window.reasons, *(r for g in group for r in g.reasons), *self.why_not)
-        unique = tuple(dict.fromkeys(reasons))
+        unique = tuple(dict.fromkeys(reason for reason in reasons if reason not in ASIDE))
         joules = [g.energy_j for g in group if g.energy_j is not None]
         if len(joules) < self._gpu_count:
             return None, None, None, unique or ("no_energy",)
