@@ -9,7 +9,6 @@ import signal
 import subprocess
 import sys
 import tempfile
-import termios
 from collections.abc import Callable, Generator, Iterator, Mapping
 from pathlib import Path
 
@@ -136,16 +135,16 @@ class Program:
 
         With a `terminal` it is the session's, and the program's standard streams.
         """
+        taking = () if terminal is None else ("setsid", "--ctty")  # who closes it hangs up on it
         process = subprocess.Popen(
-            [sys.executable, "-m", "campaign", *arguments],
+            [*taking, sys.executable, "-m", "campaign", *arguments],
             cwd=self.folder,
             env=self.environment | dict(environment or {}),
             stdin=subprocess.DEVNULL if terminal is None else terminal,
             stdout=subprocess.PIPE if terminal is None else terminal,
             stderr=subprocess.PIPE if terminal is None else terminal,
             text=True,
-            start_new_session=True,
-            preexec_fn=None if terminal is None else _take_terminal,  # noqa: PLW1509 - no threads
+            start_new_session=terminal is None,
         )
         self.started.append(process)
         return process
@@ -167,11 +166,6 @@ class Program:
             if process.poll() is None:
                 os.killpg(process.pid, signal.SIGKILL)
             process.communicate()
-
-
-def _take_terminal() -> None:
-    """Make stdin the terminal of the session that begins: who closes it hangs up on it."""
-    fcntl.ioctl(0, termios.TIOCSCTTY, 0)
 
 
 @pytest.fixture

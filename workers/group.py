@@ -14,11 +14,9 @@ from collections.abc import Collection
 from db.errors import NodeUnfit
 from db.records import Board
 from workers.boards import FoundBoard, discover
-from workers.meters.binding import Gpu, Library, NvmlUnavailable
+from workers.meters.binding import LIMIT_TOLERANCE_W, Gpu, Library, NvmlUnavailable
 from workers.products import catalog_slugs
 
-#: Watts by which an enforced power limit may differ from the declared one: NVML tells milliwatts.
-LIMIT_TOLERANCE_W = 0.5
 #: Part of a board's memory by which NVML's total may differ from what it is sold with: ECC and the
 #: driver keep some (15 of 16 GiB are left of a T4), and half of it is another product.
 MEMORY_TOLERANCE = 0.12

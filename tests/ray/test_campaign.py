@@ -67,7 +67,7 @@ def test_two_real_engines_on_the_cpu_and_the_same_command_again(program, model):
 @pytest.mark.nvml
 def test_a_board_behind_nvml_is_found_and_metered(program, model, public_tmp):
     library = build(public_tmp)
-    gpu = StandinGpu(low_w=300.0, high_w=300.0)
+    gpu = StandinGpu(low_w=300.0, high_w=300.0, limit_w=400.0, default_limit_w=700.0)
     environment = {
         "NVML_STANDIN": str(write_config(public_tmp / "boards", [gpu])),
         "LD_LIBRARY_PATH": str(library),
@@ -78,6 +78,7 @@ def test_a_board_behind_nvml_is_found_and_metered(program, model, public_tmp):
     [row] = json.loads(done.stdout)["measurements"]
     assert (row["board"], row["reality"]) == ("h100-sxm-80gb", "simulated")
     assert row["energy_method"] == "nvml_counter"
+    assert "limit_not_default" in row["marks"]
     seconds_per_token = 1 / row["output_tokens_per_s"]
     assert row["joules_per_output_token"] == pytest.approx(300.0 * seconds_per_token, rel=0.01)
 

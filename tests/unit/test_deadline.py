@@ -241,10 +241,13 @@ def test_the_first_signal_asks_and_the_second_presses() -> None:
         assert interrupts.pressed
 
 
-def test_sigterm_presses_by_itself_once_its_grace_is_over() -> None:
+@pytest.mark.parametrize("ending", [signal.SIGTERM, signal.SIGHUP])
+def test_what_takes_the_machine_or_the_terminal_presses_by_itself_once_its_grace_is_over(
+    ending: signal.Signals,
+) -> None:
     interrupts = Interrupts(grace_s=0.0, hurry=threading.Event())
     with interrupts.listening():
-        signal.raise_signal(signal.SIGTERM)
+        signal.raise_signal(ending)
     assert interrupts.pressed
 
 
@@ -256,13 +259,6 @@ def test_a_terminal_that_closes_asks_once_however_often_it_says_so() -> None:
         signal.raise_signal(signal.SIGHUP)
         assert (interrupts.asked, interrupts.pressed) == (True, False)
         signal.raise_signal(signal.SIGTERM)
-    assert interrupts.pressed
-
-
-def test_sighup_presses_by_itself_once_its_grace_is_over() -> None:
-    interrupts = Interrupts(grace_s=0.0, hurry=threading.Event())
-    with interrupts.listening():
-        signal.raise_signal(signal.SIGHUP)
     assert interrupts.pressed
 
 

@@ -17,6 +17,8 @@ T = TypeVar("T")
 
 #: Boards whose legacy power is instantaneous although they are Ampere: the chip is GA100.
 GA100 = re.compile(r"\b(A100|A30)\b")
+#: Watts by which power limits may differ that are the same: NVML tells milliwatts.
+LIMIT_TOLERANCE_W = 0.5
 #: The driver version that the stand-in library reports: what it meters is simulated.
 STANDIN_DRIVER = "0.0.standin"
 
@@ -200,10 +202,13 @@ class Gpu:
         limit = self._maybe(self._nvml.nvmlDeviceGetEnforcedPowerLimit, self._handle)
         return None if limit is None else float(limit) / 1e3
 
-    def default_power_limit_w(self) -> float | None:
-        """Return the power limit in watts that the board has if nobody chooses another."""
-        limit = self._maybe(self._nvml.nvmlDeviceGetPowerManagementDefaultLimit, self._handle)
-        return None if limit is None else float(limit) / 1e3
+    def limit_chosen(self) -> bool:
+        """Whether the enforced power limit is known to be another than the board's default."""
+        enforced_w = self.power_limit_w()
+        default = self._maybe(self._nvml.nvmlDeviceGetPowerManagementDefaultLimit, self._handle)
+        if enforced_w is None or default is None:
+            return False
+        return abs(enforced_w - float(default) / 1e3) > LIMIT_TOLERANCE_W
 
     def memory_bytes(self) -> int:
         """Return the board's memory in bytes."""

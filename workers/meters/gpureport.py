@@ -34,8 +34,8 @@ STALE_S = 1.0
 EDGE_WIDE = "edge_wide"
 #: The driver did not tell at some moment of the window whether the board was held back.
 THROTTLING_UNKNOWN = "throttling_unknown"
-#: The driver enforces another power limit than the board's own, by more than rounding.
-LIMIT_NOT_DEFAULT, LIMIT_ROUNDING_W = "limit_not_default", 0.5
+#: The driver enforces another power limit than the board's own.
+LIMIT_NOT_DEFAULT = "limit_not_default"
 #: Words of a GPU that say nothing of its energy.
 ASIDE = frozenset({THROTTLING_UNKNOWN, LIMIT_NOT_DEFAULT})
 #: Samples that are all alike are believed less than a counter that differs by this part.
@@ -67,20 +67,12 @@ class Report:
     sensor: Sensor = field(default_factory=Sensor)
     stale: bool = False
     throttle_missed: bool = False
-    default_limit_w: float | None = None
+    limit_chosen: bool = False
 
     @property
     def end_ns(self) -> int | None:
         """The instant of the end tick, if there is one."""
         return self.end.at_ns if isinstance(self.end, Edge) else None
-
-    @property
-    def limit_reason(self) -> str | None:
-        """The word for a power limit that somebody chose; None where nothing tells."""
-        if self.limit_w is None or self.default_limit_w is None:
-            return None
-        changed = abs(self.limit_w - self.default_limit_w) > LIMIT_ROUNDING_W
-        return LIMIT_NOT_DEFAULT if changed else None
 
     @property
     def most_w(self) -> float:
@@ -120,7 +112,7 @@ def parse_report(raw: object) -> Report:
         limit_w=raw["limit_w"], telemetry=tuple(raw["telemetry"]), throttle=int(raw["throttle"]),
         lost=bool(raw["lost"]), went_back=bool(raw["went_back"]), sensor=_sensor(raw),
         stale=int(raw["stalest_ns"]) >= STALE_S * 1e9,
-        throttle_missed=bool(raw["throttle_missed"]), default_limit_w=raw["default_limit_w"],
+        throttle_missed=bool(raw["throttle_missed"]), limit_chosen=bool(raw["limit_chosen"]),
     )  # fmt: skip
 
 
@@ -169,7 +161,8 @@ def gpu_energy(
     ratio = (counted.energy_j / integral.energy_j
              if counted and integral and integral.energy_j > 0 else None)  # fmt: skip
     throttle_reason = THROTTLING_UNKNOWN if report.throttle_missed else None
-    reasons = (counter_reason, sample_reason, throttle_reason, report.limit_reason)
+    limit_reason = LIMIT_NOT_DEFAULT if report.limit_chosen else None
+    reasons = (counter_reason, sample_reason, throttle_reason, limit_reason)
     duration_s = (window[1] - window[0]) / 1e9
     return GpuEnergy(
         uuid=report.uuid, index=index, name=name, sibling=sibling,

@@ -37,7 +37,7 @@ class Sampler:
         self.tracks = [Track(gpu=gpu) for gpu in gpus]
         for track in self.tracks:
             track.limit_w, track.averaged = track.gpu.power_limit_w(), track.gpu.averaged
-            track.default_limit_w = track.gpu.default_power_limit_w()
+            track.limit_chosen = track.gpu.limit_chosen()
         self.group: list[Track] = []
         self.interval_ns = interval_ns
         self.due_ns = self.poll_due_ns = time.monotonic_ns()

@@ -30,7 +30,7 @@ class Track:
     gpu: Gpu
     sibling: bool = True
     limit_w: float | None = None
-    default_limit_w: float | None = None
+    limit_chosen: bool = False
     averaged: bool = False
     tick: Tick | None = None
     anchor: Edge | None = None
@@ -246,7 +246,7 @@ class Track:
             "samples": list(self.power.samples), "sensor_period_ns": self.power.period_ns,
             "polled": not self.counts, "averaged": self.averaged,
             "stalest_ns": self.power.stalest_ns, "limit_w": self.limit_w,
-            "default_limit_w": self.default_limit_w,
+            "limit_chosen": self.limit_chosen,
             "telemetry": [asdict(t) for t in self.telemetry], "throttle": self.throttle,
             "throttle_missed": self.throttle_missed, "lost": self.lost,
             "went_back": self.went_back,
